@@ -1,0 +1,62 @@
+//! The contract between the packet path and the agent: keys and values of every map, defined once.
+//!
+//! Every type is `repr(C)`, without implicit padding, and `Copy`. Numbers are in the host's byte order unless a field says
+//! otherwise.
+
+mod address;
+mod config;
+mod counter;
+mod event;
+mod flow;
+mod fragment;
+mod identity;
+mod policy;
+mod verdict;
+
+pub use address::Address;
+pub use config::{Control, LAYOUT, Settings};
+pub use counter::{COUNTERS, Count, MAX_RULES, RULE_NONE, counter_index, counter_parts};
+pub use event::Event;
+pub use flow::{End, FLOWS, Flow, FlowKey, Side, Stamp};
+pub use fragment::{FRAGMENTS, Fragment, FragmentKey};
+pub use identity::{
+    ADDRESSES, CGROUPS, CIDRS, IDENTITIES, IDENTITY_WORLD, INTERFACES, Identity, IdentityKey, MAX_IDENTITY_SLOTS,
+    Party, Place,
+};
+pub use policy::{
+    CLASS_ANY, PORT_INDEXES, PortIndex, ROWS, RULE_REFS, Row, RowKey, RuleKey, RuleRef, SLOT_HOST, SLOT_WORLD, SLOTS,
+};
+pub use verdict::{Direction, Hook, Reason, Verdict};
+
+/// Marks types as safe to copy to and from the kernel's maps.
+#[cfg(feature = "user")]
+#[expect(unsafe_code, reason = "aya::Pod is an unsafe marker trait")]
+mod pod {
+    use super::*;
+
+    macro_rules! pod {
+        ($($name:ty),+ $(,)?) => {$(
+            // SAFETY: repr(C), Copy, no padding (asserted beside each type), every bit pattern valid.
+            unsafe impl aya::Pod for $name {}
+        )+};
+    }
+
+    pod!(
+        Address,
+        Control,
+        Settings,
+        Count,
+        Flow,
+        FlowKey,
+        Fragment,
+        FragmentKey,
+        Identity,
+        IdentityKey,
+        Party,
+        Place,
+        Row,
+        RowKey,
+        RuleKey,
+        RuleRef,
+    );
+}

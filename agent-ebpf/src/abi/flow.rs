@@ -1,0 +1,211 @@
+//! Flows: a key that is the same in both directions, and a state for each end.
+
+use super::{Address, PortIndex, RULE_NONE};
+
+/// Entries of the map `FLOWS`. When it is full, the flow that was idle longest gives way (an LRU map); its next packet is
+/// judged afresh.
+pub const FLOWS: u32 = 262_144;
+
+/// Which end of a canonical [`FlowKey`].
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The end that sorts first.
+    Low = 0,
+    /// The other end.
+    High = 1,
+}
+
+impl End {
+    /// The opposite end.
+    #[inline(always)]
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Low => Self::High,
+            Self::High => Self::Low,
+        }
+    }
+}
+
+/// Key of `FLOWS`: protocol, addresses and ports with the ends in canonical order, so that one look-up serves either
+/// direction. Ports are in network order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    /// Addresses, [`End::Low`] first.
+    pub addresses: [Address; 2],
+    /// Ports, [`End::Low`] first; an ICMP identifier stands at both ends.
+    pub ports: [u16; 2],
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Always 0.
+    pub reserved: [u8; 3],
+}
+
+const _: () = assert!(size_of::<FlowKey>() == 40);
+
+impl FlowKey {
+    /// The canonical key of a packet, and the end that sent it.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(protocol: u8, source: (&Address, u16), destination: (&Address, u16)) -> (Self, End) {
+        let source_first =
+            if source.0 == destination.0 { source.1 <= destination.1 } else { source.0.before(destination.0) };
+        let (low, high, end) =
+            if source_first { (source, destination, End::Low) } else { (destination, source, End::High) };
+        let key = Self { addresses: [*low.0, *high.0], ports: [low.1, high.1], protocol, reserved: [0; 3] };
+        (key, end)
+    }
+}
+
+/// Value of `FLOWS`, as user space sees it. The packet path works on [`crate::track::FlowCell`], the same memory as
+/// atomics.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// What each end's host decided.
+    pub sides: [Side; 2],
+    /// Jiffies (low 32 bits) of the last packet, written at most once a second.
+    pub seen: u32,
+    /// The port (or type and code) that the initiator addressed.
+    pub service: PortIndex,
+    /// [`crate::track::State`] as a number.
+    pub state: u32,
+    /// [`End`] of the initiator, as a number.
+    pub initiator: u32,
+}
+
+const _: () = assert!(size_of::<Flow>() == 64);
+
+/// What the host of one end decided of a flow.
+///
+/// Each end is judged for itself: an entry that the sender's side made says nothing about the receiver's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Side {
+    /// The decision and what it was made for; [`Stamp::NONE`] where this end was not judged.
+    pub stamp: Stamp,
+    /// The cgroup (or, with the top bit set, the interface) that the decision was made for: the fast path's check that the
+    /// packet belongs to the workload that was judged.
+    pub owner: u64,
+    /// The rule that allowed it, or [`RULE_NONE`].
+    pub rule: u32,
+    /// The interface at which the wall behind the cgroup hooks saw the same workload; 0 for none yet.
+    pub interface: u32,
+}
+
+const _: () = assert!(size_of::<Side>() == 24);
+
+impl Side {
+    /// Not judged.
+    pub const NONE: Self = Self { stamp: Stamp::NONE, owner: 0, rule: RULE_NONE, interface: 0 };
+}
+
+/// Workload, generation and decision in one word, so that they are written and read together.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp(pub u64);
+
+impl Stamp {
+    /// Not judged, or denied.
+    pub const NONE: Self = Self(0);
+
+    const ALLOWED: u64 = 1;
+    const KEEP: u64 = 2;
+    const AUDIT: u64 = 4;
+    const UNGOVERNED: u64 = 8;
+    const OWNER: u64 = !0xffff_ffff;
+    const GENERATION: u64 = 0xffff_ff00;
+
+    /// A flow that may go on for as long as `generation` holds.
+    #[inline(always)]
+    #[must_use]
+    pub const fn allowed(workload: u32, generation: u32, keep: bool, audit: bool, ungoverned: bool) -> Self {
+        let mut word = (workload as u64) << 32 | (generation as u64) << 8 & Self::GENERATION | Self::ALLOWED;
+        if keep {
+            word |= Self::KEEP;
+        }
+        if audit {
+            word |= Self::AUDIT;
+        }
+        if ungoverned {
+            word |= Self::UNGOVERNED;
+        }
+        Self(word)
+    }
+
+    /// Whether the flow was allowed under this very generation.
+    #[inline(always)]
+    #[must_use]
+    pub const fn holds(self, generation: u32) -> bool {
+        self.0 & Self::ALLOWED != 0 && self.0 & Self::GENERATION == (generation as u64) << 8 & Self::GENERATION
+    }
+
+    /// Whether the flow was ever allowed for this workload.
+    #[inline(always)]
+    #[must_use]
+    pub const fn was_allowed_for(self, workload: u32) -> bool {
+        self.0 & Self::ALLOWED != 0 && self.0 & Self::OWNER == (workload as u64) << 32
+    }
+
+    /// Whether the flow outlives a change of policy (`established: keep`).
+    #[inline(always)]
+    #[must_use]
+    pub const fn keeps(self) -> bool {
+        self.0 & Self::KEEP != 0
+    }
+
+    /// Whether it passes only because its groups are in audit.
+    #[inline(always)]
+    #[must_use]
+    pub const fn audits(self) -> bool {
+        self.0 & Self::AUDIT != 0
+    }
+
+    /// Whether it passes because no group governs the workload.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ungoverned(self) -> bool {
+        self.0 & Self::UNGOVERNED != 0
+    }
+
+    /// The workload that was judged.
+    #[inline(always)]
+    #[must_use]
+    pub const fn workload(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// The same decision, carried over to another generation.
+    #[inline(always)]
+    #[must_use]
+    pub const fn renewed(self, generation: u32) -> Self {
+        Self(self.0 & !Self::GENERATION | (generation as u64) << 8 & Self::GENERATION)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_directions_have_one_key_and_opposite_ends() {
+        let (a, b) = (Address::v4([10, 0, 0, 1]), Address::v4([10, 0, 0, 2]));
+        for (x, y) in [((&a, 1), (&b, 2)), ((&a, 2), (&b, 1)), ((&a, 1), (&a, 2)), ((&b, 9), (&a, 9))] {
+            let (there, from) = FlowKey::new(6, x, y);
+            let (back, to) = FlowKey::new(6, y, x);
+            assert_eq!(there, back);
+            assert_eq!(from, to.other());
+        }
+    }
+
+    #[test]
+    fn a_stamp_holds_for_its_generation_alone() {
+        let stamp = Stamp::allowed(7, 3, false, true, false);
+        assert!(stamp.holds(3) && !stamp.holds(4) && stamp.audits() && !stamp.keeps());
+        assert!(stamp.was_allowed_for(7) && !stamp.was_allowed_for(8));
+        assert!(stamp.renewed(4).holds(4) && stamp.renewed(4).workload() == 7);
+        assert!(!Stamp::NONE.holds(0));
+    }
+}

@@ -1,0 +1,4 @@
+//! The policy: from YAML documents to what the kernel's tables hold.
+
+pub mod model;
+pub mod problem;

@@ -1,0 +1,155 @@
+//! The policy after validation: every name resolved, every number in range. Later stages have nothing to re-check.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bulkhead_ebpf::abi::Direction;
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::workload::{DeclaredWorkload, Selector};
+
+/// Everything that one set of policy files says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicySet {
+    /// Security groups, by name.
+    pub groups: Vec<SecurityGroup>,
+    /// Statically declared workloads, by name.
+    pub workloads: Vec<DeclaredWorkload>,
+}
+
+/// The number by which hosts know a security group: the same on every host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct GroupId(pub u32);
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A security group: who is in it, and what its members may receive and send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecurityGroup {
+    /// Its name, unique in the set.
+    pub name: String,
+    /// Its ID, unique in the set; derived from the name where the document gives none.
+    pub id: GroupId,
+    /// For people.
+    pub description: Option<String>,
+    /// Which workloads are members.
+    pub selector: Selector,
+    /// Rules for what members receive. Members are governed for ingress whether there are rules or not.
+    pub ingress: Vec<Rule>,
+    /// Rules for what members send; `None` where the group does not mention egress, which then stays open.
+    pub egress: Option<Vec<Rule>>,
+    /// Whether denials are enforced.
+    pub mode: Mode,
+    /// What a change of policy does to flows that this group's rules allowed.
+    pub established: Established,
+    /// Where the document stands.
+    pub origin: Origin,
+}
+
+impl SecurityGroup {
+    /// The rules of one direction, with their index.
+    pub fn rules(&self, direction: Direction) -> impl Iterator<Item = (usize, &Rule)> {
+        let rules = match direction {
+            Direction::Ingress => self.ingress.as_slice(),
+            Direction::Egress => self.egress.as_deref().unwrap_or_default(),
+        };
+        rules.iter().enumerate()
+    }
+}
+
+/// One allow entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// For people; shown with every verdict that the rule decides.
+    pub description: Option<String>,
+    /// The other side; at least one.
+    pub peers: Vec<Peer>,
+    /// Protocols and ports; `None` is every protocol and port.
+    pub ports: Option<Vec<PortMatch>>,
+    /// Where the rule stands.
+    pub origin: Origin,
+}
+
+/// The other side of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Peer {
+    /// Members of a group.
+    Group(GroupId),
+    /// Addresses, workloads' included.
+    Cidr(IpNet),
+    /// Every address that is neither a known workload's nor this host's.
+    World,
+    /// This host itself.
+    Host,
+}
+
+/// One entry of a rule's `ports`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PortMatch {
+    /// TCP (6), UDP (17) or SCTP (132) destination ports, both ends included.
+    Ports {
+        /// IP protocol number.
+        protocol: u8,
+        /// First port.
+        first: u16,
+        /// Last port, at least `first`.
+        last: u16,
+    },
+    /// ICMP (1) or ICMPv6 (58).
+    Icmp {
+        /// IP protocol number.
+        protocol: u8,
+        /// Type; `None` for all, and then there is no code.
+        kind: Option<u8>,
+        /// Code; `None` for all.
+        code: Option<u8>,
+    },
+    /// Any other protocol, by number.
+    Protocol(u8),
+}
+
+/// Whether a group's denials hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Denials drop.
+    #[default]
+    Enforce,
+    /// Denials pass, are counted and logged.
+    Audit,
+}
+
+/// What a change of policy does to tracked flows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Established {
+    /// They are judged again at their next packet.
+    #[default]
+    Revoke,
+    /// They live on (AWS's behaviour).
+    Keep,
+}
+
+/// A place in a policy file, from 1.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Origin {
+    /// The file.
+    pub file: Arc<PathBuf>,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column, from 1.
+    pub column: usize,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
+    }
+}

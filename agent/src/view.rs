@@ -1,0 +1,172 @@
+//! What the agent shows of itself over the admin socket: the shapes of every `--json`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::workload::{Labels, SourceKind};
+
+/// `bulkhead status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// The agent's version.
+    pub version: String,
+    /// Its process ID.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// Whether what was wanted is in the kernel: every program attached, the policy in force.
+    pub enforcing: bool,
+    /// The generation in force.
+    pub generation: u32,
+    /// When the policy in force was loaded, in seconds since the Unix epoch.
+    pub policy_loaded_at: f64,
+    /// Policy reloads that took force.
+    pub reloads: u64,
+    /// Policy reloads that were refused.
+    pub refusals: u64,
+    /// Problems of the refused policy that is waiting to be mended; empty when the newest one is in force.
+    pub problems: Vec<String>,
+    /// What deserves attention: groups that select nobody, tables that are full, sources that are stale.
+    pub warnings: Vec<String>,
+    /// Where programs are attached.
+    pub attachments: Vec<AttachmentView>,
+    /// Workloads by source.
+    pub workloads: BTreeMap<String, u64>,
+    /// Security groups in force.
+    pub groups: u64,
+    /// Rules in force.
+    pub rules: u64,
+    /// Entries and capacity of each map.
+    pub maps: Vec<MapView>,
+}
+
+/// One attached program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachmentView {
+    /// `cgroup_egress`, `connect4`, `xdp`, `tc_ingress`, ...
+    pub program: String,
+    /// Cgroup path or interface.
+    pub target: String,
+    /// `native`, `generic`, `tcx`, `clsact` where it matters; empty otherwise.
+    pub mode: String,
+}
+
+/// How full a map is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapView {
+    /// Name, as in the metric's label.
+    pub map: String,
+    /// Entries in use.
+    pub entries: u64,
+    /// Entries that it can hold.
+    pub capacity: u64,
+}
+
+/// A row of `bulkhead workloads`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadView {
+    /// Its name.
+    pub name: String,
+    /// Who told of it.
+    pub source: SourceKind,
+    /// Its labels.
+    pub labels: Labels,
+    /// Names of its groups.
+    pub groups: Vec<String>,
+    /// Whether it is on this host.
+    pub local: bool,
+    /// Path of its cgroup below the cgroup root.
+    pub cgroup: Option<String>,
+    /// Its interface.
+    pub interface: Option<String>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The identity that the kernel knows it by.
+    pub identity: u32,
+}
+
+/// A row of `bulkhead groups`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupView {
+    /// Its name.
+    pub name: String,
+    /// Its ID.
+    pub id: u32,
+    /// `enforce` or `audit`.
+    pub mode: String,
+    /// Names of the workloads in it.
+    pub members: Vec<String>,
+    /// Its rules, with what they did since the agent started.
+    pub rules: Vec<RuleView>,
+    /// Where it is defined, as `file:line:column`.
+    pub origin: String,
+}
+
+/// One rule of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleView {
+    /// `ingress` or `egress`.
+    pub direction: String,
+    /// Index within its direction, from 0.
+    pub index: usize,
+    /// Its description.
+    pub description: Option<String>,
+    /// Times that it decided a flow since the agent started.
+    pub hits: u64,
+    /// Where it is defined, as `file:line:column`.
+    pub origin: String,
+}
+
+/// A line of `bulkhead flows`: one judgement of the kernel, with names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FlowView {
+    /// When the agent read it, in seconds since the Unix epoch.
+    pub time: f64,
+    /// `allow`, `deny` or `audit`.
+    pub verdict: String,
+    /// Why, as in [`bulkhead_ebpf::abi::Reason`].
+    pub reason: String,
+    /// Where in the kernel.
+    pub hook: String,
+    /// `ingress` or `egress`: whose rules of the workload were consulted.
+    pub direction: String,
+    /// `tcp`, `udp`, `icmp`, `icmpv6`, `sctp` or the protocol's number.
+    pub protocol: String,
+    /// Source address.
+    pub source: IpAddr,
+    /// Source port, where there is one.
+    pub source_port: Option<u16>,
+    /// Destination address.
+    pub destination: IpAddr,
+    /// Destination port, where there is one.
+    pub destination_port: Option<u16>,
+    /// The local workload that was judged.
+    pub workload: Option<String>,
+    /// Its groups.
+    pub groups: Vec<String>,
+    /// The workload at the other end.
+    pub peer: Option<String>,
+    /// Its groups.
+    pub peer_groups: Vec<String>,
+    /// The rule that decided.
+    pub rule: Option<FlowRule>,
+    /// Generation under which it was judged.
+    pub generation: u32,
+    /// Process at the connect and sendmsg hooks.
+    pub process: Option<u32>,
+}
+
+/// The rule behind a verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowRule {
+    /// The group whose rule it is.
+    pub group: String,
+    /// `ingress` or `egress`.
+    pub direction: String,
+    /// Index within its direction, from 0.
+    pub index: usize,
+    /// Its description.
+    pub description: Option<String>,
+}
