@@ -1,1 +1,448 @@
-//! Being written.
+//! The decision: one packet, one local workload, the tables; out comes a verdict with its reason.
+//!
+//! Every hook calls this, and so do the agent's tests. A packet of a flow that was judged under the generation in force
+//! takes [`known`]: one flow look-up. Everything else takes [`judge`].
+
+mod evaluate;
+
+pub use evaluate::{Evaluation, Subject, evaluate};
+
+use crate::abi::{
+    Address, Direction, End, Flow, FlowKey, Fragment, IDENTITY_WORLD, Party, Place, RULE_NONE, Reason, Side, Stamp,
+    State, Verdict,
+};
+use crate::packet::{Bytes, Packet, Part, is_never_cut, parse_quote};
+use crate::tables::Tables;
+use crate::track::FlowCell;
+
+/// The local workload whose side is judged, and how the hook knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// Its number; 0 for the host's own processes.
+    pub workload: u32,
+    /// Its identity; [`IDENTITY_WORLD`] for the host's own processes.
+    pub identity: u32,
+    /// Bits of [`Place`].
+    pub flags: u32,
+    /// How the hook knows it.
+    pub seen: Seen,
+}
+
+/// How a hook knows the local workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// By the cgroup of the packet's socket.
+    Cgroup(u64),
+    /// By the interface that the packet came or goes through.
+    Interface(u32),
+    /// By address alone: such a hook only drops, it never vouches for a flow.
+    Address,
+}
+
+impl Local {
+    /// The host's own processes, which no workload claims.
+    #[must_use]
+    pub const fn host(seen: Seen) -> Self {
+        Self { workload: 0, identity: IDENTITY_WORLD, flags: 0, seen }
+    }
+
+    /// The workload of a cgroup or an interface.
+    #[must_use]
+    pub const fn at(place: Place, seen: Seen) -> Self {
+        Self { workload: place.workload, identity: place.identity, flags: place.flags, seen }
+    }
+}
+
+/// A verdict, and what an event or a counter says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// What happens to the packet.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+    /// Whose rules were consulted: of the local workload as the flow's destination or as its source.
+    pub role: Direction,
+    /// The rule that decided, or [`RULE_NONE`].
+    pub rule: u32,
+    /// The workload at the other end, 0 where none is known.
+    pub peer_workload: u32,
+    /// Whether this is news: a flow judged for the first time, a denial, an audit.
+    pub is_news: bool,
+}
+
+impl Judgement {
+    #[inline(always)]
+    const fn quiet(reason: Reason, role: Direction) -> Self {
+        Self { verdict: Verdict::Allow, reason, role, rule: RULE_NONE, peer_workload: 0, is_news: false }
+    }
+
+    /// Loopback: not looked at any further.
+    #[inline(always)]
+    #[must_use]
+    pub const fn loopback(role: Direction) -> Self {
+        Self::quiet(Reason::Loopback, role)
+    }
+
+    /// ARP: not looked at any further.
+    #[inline(always)]
+    #[must_use]
+    pub const fn never_cut(role: Direction) -> Self {
+        Self::quiet(Reason::NeverCut, role)
+    }
+
+    /// The receiver is no workload of this host.
+    #[inline(always)]
+    #[must_use]
+    pub const fn not_local(role: Direction) -> Self {
+        Self::quiet(Reason::NotLocal, role)
+    }
+
+    /// A later hook decides.
+    #[inline(always)]
+    #[must_use]
+    pub const fn deferred(role: Direction) -> Self {
+        Self::quiet(Reason::Deferred, role)
+    }
+
+    /// A denial, or an audit where the workload's groups are in audit for `role`.
+    #[inline(always)]
+    const fn denied(subject: Subject, reason: Reason, role: Direction, peer_workload: u32) -> Self {
+        let verdict = if subject.audits(role) { Verdict::Audit } else { Verdict::Deny };
+        Self { verdict, reason, role, rule: RULE_NONE, peer_workload, is_news: true }
+    }
+}
+
+/// The end of the flow that is local: the sender's for egress, the receiver's for ingress.
+#[inline(always)]
+#[must_use]
+pub const fn local_end(sender: End, direction: Direction) -> End {
+    match direction {
+        Direction::Egress => sender,
+        Direction::Ingress => sender.other(),
+    }
+}
+
+/// The fast path: a whole packet of a flow whose local side was allowed under this generation, for this very cgroup or
+/// interface. `None` means that [`judge`] must look.
+#[inline(always)]
+pub fn known<T: Tables>(tables: &T, packet: &Packet, seen: Seen, direction: Direction) -> Option<Judgement> {
+    if packet.part != Part::Whole || packet.quote != 0 || packet.opens_tcp() {
+        return None;
+    }
+    let (key, sender) = packet.flow_key();
+    let flow = tables.flow(&key)?;
+    let end = local_end(sender, direction);
+    let is_same = match seen {
+        Seen::Cgroup(cgroup) => flow.owner(end) == cgroup,
+        Seen::Interface(interface) => flow.interface(end) == u64::from(interface),
+        // This hook only drops, and the hooks behind it make sure of the owner.
+        Seen::Address => true,
+    };
+    let stamp = flow.stamp(end);
+    let (control, now) = (tables.control(), tables.now());
+    if !is_same || !stamp.holds(control.generation) || !flow.is_alive(&control.settings, packet.protocol, now) {
+        return None;
+    }
+    if seen != Seen::Address {
+        flow.follow(packet, sender, &control.settings, now);
+    }
+    Some(of_stamp(stamp, direction))
+}
+
+/// What a flow's stamp says of its further packets.
+#[inline(always)]
+fn of_stamp(stamp: Stamp, role: Direction) -> Judgement {
+    if stamp.ungoverned() {
+        Judgement::quiet(Reason::Ungoverned, role)
+    } else if stamp.audits() {
+        Judgement { verdict: Verdict::Audit, ..Judgement::quiet(Reason::NoRule, role) }
+    } else {
+        Judgement::quiet(Reason::Established, role)
+    }
+}
+
+/// Judges a packet that could not be parsed: undecidable is denied for governed workloads.
+#[inline(always)]
+pub fn undecidable<T: Tables>(tables: &T, local: &Local, direction: Direction, reason: Reason) -> Judgement {
+    let subject = Subject::of(tables, local);
+    if subject.is_governed() {
+        Judgement::denied(subject, reason, direction, 0)
+    } else {
+        Judgement::quiet(Reason::Ungoverned, direction)
+    }
+}
+
+/// Judges one packet in full.
+#[inline(always)]
+pub fn judge<T: Tables, B: Bytes + ?Sized>(
+    tables: &T,
+    bytes: &B,
+    mut packet: Packet,
+    local: &Local,
+    direction: Direction,
+) -> Judgement {
+    if is_never_cut(&packet, direction) {
+        return Judgement::quiet(Reason::NeverCut, direction);
+    }
+    if local.flags & Place::SCOPE != 0 {
+        if local.flags & Place::SCOPE_DENIES != 0 {
+            return Judgement {
+                verdict: Verdict::Deny,
+                is_news: true,
+                ..Judgement::quiet(Reason::Unidentified, direction)
+            };
+        }
+        return Judgement::quiet(Reason::Unidentified, direction);
+    }
+    let subject = Subject::of(tables, local);
+    if packet.part != Part::Whole && !complete(tables, &mut packet) && subject.is_governed() {
+        return Judgement::denied(subject, Reason::FragmentUnseen, direction, 0);
+    }
+    let peer = match direction {
+        Direction::Egress => tables.party(&packet.destination),
+        Direction::Ingress => tables.party(&packet.source),
+    };
+    if local.workload != 0 && peer.workload == local.workload {
+        return Judgement::quiet(Reason::SameWorkload, direction);
+    }
+    if is_spoofed(tables, &packet, local, direction, &peer, subject) {
+        return Judgement::denied(subject, Reason::Spoofed, direction, peer.workload);
+    }
+    if is_related(tables, bytes, &packet, local, direction) {
+        return Judgement::quiet(Reason::Related, direction);
+    }
+    judge_flow(tables, &packet, local, direction, subject, &peer)
+}
+
+/// Judges a system call that opens a flow, before there is a packet: the same egress decision.
+#[inline(always)]
+pub fn judge_call<T: Tables>(tables: &T, destination: &Address, packet: &Packet, local: &Local) -> Judgement {
+    let role = Direction::Egress;
+    if local.flags & Place::SCOPE != 0 || local.workload == 0 {
+        // The packets that follow are judged with what is known by then.
+        return Judgement::quiet(Reason::Deferred, role);
+    }
+    let subject = Subject::of(tables, local);
+    let peer = tables.party(destination);
+    if peer.workload == local.workload {
+        return Judgement::quiet(Reason::SameWorkload, role);
+    }
+    if is_never_cut(packet, role) {
+        return Judgement::quiet(Reason::NeverCut, role);
+    }
+    let evaluation = evaluate(tables, tables.control().copy(), subject, &peer, role, packet.service());
+    match evaluation.allowed_by {
+        Ok(_) => Judgement {
+            rule: evaluation.rule,
+            peer_workload: peer.workload,
+            ..Judgement::quiet(evaluation.reason(), role)
+        },
+        Err(reason) => Judgement::denied(subject, reason, role, peer.workload),
+    }
+}
+
+/// Fills in the ports of a later fragment from the first, or remembers the first. False where the first is not known.
+#[inline(always)]
+fn complete<T: Tables>(tables: &T, packet: &mut Packet) -> bool {
+    let key = packet.fragment_key();
+    if packet.part == Part::First {
+        let fragment = Fragment {
+            ports: [packet.source_port, packet.destination_port],
+            detail: packet.detail,
+            protocol: packet.protocol,
+            reserved: 0,
+        };
+        tables.remember_fragment(&key, &fragment);
+        return true;
+    }
+    let Some(first) = tables.fragment(&key) else { return false };
+    packet.source_port = first.ports[0];
+    packet.destination_port = first.ports[1];
+    packet.detail = first.detail;
+    packet.protocol = first.protocol;
+    true
+}
+
+/// Whether the sender claims an address that is not its own.
+///
+/// A workload whose addresses are known must use them; one whose addresses are not known may not use another workload's. What
+/// comes from outside may not claim to be a workload of this host.
+#[inline(always)]
+fn is_spoofed<T: Tables>(
+    tables: &T,
+    packet: &Packet,
+    local: &Local,
+    direction: Direction,
+    peer: &Party,
+    subject: Subject,
+) -> bool {
+    if direction == Direction::Ingress {
+        return local.seen == Seen::Address && peer.flags & Party::LOCAL != 0 && subject.is_governed();
+    }
+    if local.workload == 0 {
+        return false;
+    }
+    let own = tables.party(&packet.source);
+    let is_strict = local.flags & Place::STRICT_SOURCE != 0 && subject.is_governed();
+    own.workload != local.workload && (is_strict || own.workload != 0)
+}
+
+/// Whether an ICMP error quotes a flow that the local side allowed.
+#[inline(always)]
+fn is_related<T: Tables, B: Bytes + ?Sized>(
+    tables: &T,
+    bytes: &B,
+    packet: &Packet,
+    local: &Local,
+    direction: Direction,
+) -> bool {
+    let Some((key, sender)) = parse_quote(bytes, packet) else { return false };
+    // An error that comes in quotes what the local end sent; one that goes out quotes what it received.
+    let end = local_end(
+        sender,
+        match direction {
+            Direction::Ingress => Direction::Egress,
+            Direction::Egress => Direction::Ingress,
+        },
+    );
+    tables.flow(&key).is_some_and(|flow| flow.stamp(end).was_allowed_for(local.workload))
+}
+
+#[inline(always)]
+fn judge_flow<T: Tables>(
+    tables: &T,
+    packet: &Packet,
+    local: &Local,
+    direction: Direction,
+    subject: Subject,
+    peer: &Party,
+) -> Judgement {
+    let control = tables.control();
+    let (settings, now) = (&control.settings, tables.now());
+    let (key, sender) = packet.flow_key();
+    let end = local_end(sender, direction);
+    let entry = tables.flow(&key);
+    let alive = entry.filter(|flow| {
+        flow.is_alive(settings, packet.protocol, now)
+            && !(packet.opens_tcp() && flow.course().state() == State::Closing)
+    });
+
+    if let Some(flow) = alive {
+        let stamp = flow.stamp(end);
+        let is_held = stamp.holds(control.generation);
+        if stamp.was_allowed_for(local.workload) && local.workload != 0 && (is_held || stamp.keeps()) {
+            match local.seen {
+                // Another hook judged this flow for the same workload.
+                Seen::Interface(interface) if is_held => flow.notice_interface(end, u64::from(interface)),
+                Seen::Cgroup(cgroup) if is_held => flow.notice_owner(end, cgroup),
+                // `established: keep`: the flow is carried over to the new policy.
+                Seen::Interface(_) | Seen::Cgroup(_) => flow.renew(end, stamp.renewed(control.generation)),
+                Seen::Address => {}
+            }
+            flow.follow(packet, sender, settings, now);
+            return of_stamp(stamp, direction);
+        }
+    }
+
+    // The direction of the flow decides which rules hold: its initiator's egress, its responder's ingress.
+    let (role, service) = match alive {
+        Some(flow) if flow.course().initiator() == end => (Direction::Egress, flow.course().service()),
+        Some(flow) => (Direction::Ingress, flow.course().service()),
+        None => (direction, packet.service()),
+    };
+    let mut evaluation = evaluate(tables, control.copy(), subject, peer, role, service);
+    let mut restarts = alive.is_none();
+    let mut final_role = role;
+    let may_open = packet.protocol != crate::packet::protocol::TCP || packet.opens_tcp();
+    if evaluation.allowed_by.is_err() && role != direction && may_open {
+        // Not allowed as part of that flow, but perhaps as a flow of its own the other way round.
+        let reversed = evaluate(tables, control.copy(), subject, peer, direction, packet.service());
+        if reversed.allowed_by.is_ok() {
+            (evaluation, final_role, restarts) = (reversed, direction, true);
+        }
+    }
+
+    let judgement = match evaluation.allowed_by {
+        Ok(_) => Judgement {
+            verdict: Verdict::Allow,
+            reason: evaluation.reason(),
+            role: final_role,
+            rule: evaluation.rule,
+            peer_workload: peer.workload,
+            is_news: local.workload != 0,
+        },
+        Err(reason) => Judgement::denied(subject, reason, final_role, peer.workload),
+    };
+    if judgement.verdict == Verdict::Deny {
+        if let Some(flow) = alive.filter(|flow| flow.stamp(end).workload() == local.workload) {
+            flow.revoke(end);
+        }
+        return judgement;
+    }
+    let side = match local.seen {
+        Seen::Address => return Judgement { is_news: judgement.verdict != Verdict::Allow, ..judgement },
+        Seen::Cgroup(cgroup) => side(control.generation, local, subject, &evaluation, &judgement, cgroup, 0),
+        Seen::Interface(interface) => {
+            side(control.generation, local, subject, &evaluation, &judgement, 0, u64::from(interface))
+        }
+    };
+    settle(tables, entry, restarts, &key, packet, end, sender, &side, judgement, subject)
+}
+
+#[inline(always)]
+fn side(
+    generation: u32,
+    local: &Local,
+    subject: Subject,
+    evaluation: &Evaluation,
+    judgement: &Judgement,
+    owner: u64,
+    interface: u64,
+) -> Side {
+    let audits = judgement.verdict == Verdict::Audit;
+    let stamp = Stamp::allowed(local.workload, generation, evaluation.keeps, audits, !subject.is_governed());
+    Side { stamp, owner, interface }
+}
+
+/// Writes an allowed side into the flow table.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "everything that judge_flow found out; a struct would hide nothing")]
+fn settle<T: Tables>(
+    tables: &T,
+    entry: Option<&FlowCell>,
+    restarts: bool,
+    key: &FlowKey,
+    packet: &Packet,
+    end: End,
+    sender: End,
+    side: &Side,
+    judgement: Judgement,
+    subject: Subject,
+) -> Judgement {
+    let (settings, now) = (&tables.control().settings, tables.now());
+    if let Some(flow) = entry {
+        if restarts {
+            flow.restart(sender, packet.service(), now);
+        }
+        let stamp = flow.stamp(end);
+        if stamp.holds(tables.control().generation) && stamp.workload() != side.stamp.workload() {
+            // Two workloads on one link or with one address: the first keeps the entry, the other is judged each time.
+            return Judgement { is_news: false, ..judgement };
+        }
+        flow.settle(end, side);
+        flow.follow(packet, sender, settings, now);
+        return judgement;
+    }
+    let mut flow = Flow::new(sender, packet.service(), now);
+    match end {
+        End::Low => flow.sides[0] = *side,
+        End::High => flow.sides[1] = *side,
+    }
+    if !tables.insert_flow(key, &flow) && subject.is_governed() {
+        return Judgement::denied(subject, Reason::TableFull, judgement.role, judgement.peer_workload);
+    }
+    judgement
+}
+
+#[cfg(test)]
+mod tests;

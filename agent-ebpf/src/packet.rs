@@ -1,1 +1,166 @@
-//! Being written.
+//! From bytes to what a decision needs: addresses, ports, and what kind of packet it is.
+//!
+//! Parsing fails closed: whatever is truncated, contradictory or too deep is [`Reason::Malformed`], and the hook decides by
+//! whether the workload is governed.
+
+mod icmp;
+mod ip4;
+mod ip6;
+mod link;
+mod transport;
+
+pub use icmp::is_never_cut;
+pub use link::{Frame, Network, network};
+
+use crate::abi::{Address, End, FlowKey, FragmentKey, PortIndex, Reason};
+
+/// Reads a packet's bytes. Offsets count from the start of what the hook sees: the IP header at cgroup hooks, the Ethernet
+/// header elsewhere.
+pub trait Bytes {
+    /// `N` words at byte offset `at`, each as it lies in the packet (network order); `None` past the end.
+    fn words<const N: usize>(&self, at: u32) -> Option<[u32; N]>;
+    /// Bytes in all.
+    fn length(&self) -> u32;
+}
+
+impl Bytes for [u8] {
+    fn words<const N: usize>(&self, at: u32) -> Option<[u32; N]> {
+        let at = usize::try_from(at).ok()?;
+        let bytes = self.get(at..at.checked_add(N * 4)?)?;
+        let mut words = [0; N];
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(4)) {
+            *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        }
+        Some(words)
+    }
+
+    fn length(&self) -> u32 {
+        u32::try_from(self.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// TCP's FIN, SYN, RST and ACK bits (RFC 9293 section 3.1).
+pub mod tcp {
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 0x02;
+    /// Reset the connection.
+    pub const RST: u8 = 0x04;
+    /// The acknowledgement field is significant.
+    pub const ACK: u8 = 0x10;
+}
+
+/// IP protocol numbers that are treated in a way of their own (IANA, Protocol Numbers).
+pub mod protocol {
+    /// ICMP.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// ICMPv6.
+    pub const ICMPV6: u8 = 58;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
+}
+
+/// Where a packet stands in a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Not fragmented.
+    Whole,
+    /// The first fragment, with the transport header.
+    First,
+    /// A later fragment: no ports.
+    Later,
+}
+
+/// What one packet says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// Source port, in network order; an ICMP identifier; 0 where there is none.
+    pub source_port: u16,
+    /// Destination port, in network order; an ICMP identifier; 0 where there is none.
+    pub destination_port: u16,
+    /// What a rule's `ports` are compared with: the destination port, or ICMP type (high byte) and code, in host order.
+    pub detail: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// TCP flags; 0 for other protocols.
+    pub tcp_flags: u8,
+    /// TTL or hop limit.
+    pub hops: u8,
+    /// Whether it is a fragment.
+    pub part: Part,
+    /// Identification of a fragment, as it stands in the header.
+    pub fragment_id: u32,
+    /// Offset of the IP header that an ICMP error quotes; 0 for anything else.
+    pub quote: u32,
+    /// Bytes from the IP header on.
+    pub length: u32,
+}
+
+impl Packet {
+    /// The canonical flow key, and the end that sent the packet.
+    #[inline(always)]
+    #[must_use]
+    pub fn flow_key(&self) -> (FlowKey, End) {
+        FlowKey::new(self.protocol, (&self.source, self.source_port), (&self.destination, self.destination_port))
+    }
+
+    /// The service that the packet addresses, taken as its flow's first.
+    #[inline(always)]
+    #[must_use]
+    pub const fn service(&self) -> PortIndex {
+        PortIndex::new(self.protocol, self.detail)
+    }
+
+    /// A SYN without ACK: the first segment of a TCP connection.
+    #[inline(always)]
+    #[must_use]
+    pub const fn opens_tcp(&self) -> bool {
+        self.protocol == protocol::TCP && self.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN
+    }
+
+    /// The key of the datagram that a fragment belongs to.
+    #[inline(always)]
+    #[must_use]
+    pub const fn fragment_key(&self) -> FragmentKey {
+        FragmentKey {
+            addresses: [self.source, self.destination],
+            id: self.fragment_id,
+            protocol: if self.source.is_v4() { self.protocol } else { 0 },
+            reserved: [0; 3],
+        }
+    }
+}
+
+/// Parses the packet whose IP header stands at `at`.
+///
+/// # Errors
+/// [`Reason::Malformed`] where headers are truncated, contradict each other or are too many.
+#[inline(always)]
+pub fn parse<B: Bytes + ?Sized>(bytes: &B, at: u32, network: Network) -> Result<Packet, Reason> {
+    match network {
+        Network::Ip4 => ip4::parse(bytes, at),
+        Network::Ip6 => ip6::parse(bytes, at),
+    }
+}
+
+/// The flow that an ICMP error quotes, and the end that sent the quoted packet. RFC 792 promises the IP header and eight
+/// bytes: enough for ports.
+#[inline(always)]
+pub fn parse_quote<B: Bytes + ?Sized>(bytes: &B, error: &Packet) -> Option<(FlowKey, End)> {
+    if error.quote == 0 {
+        return None;
+    }
+    if error.source.is_v4() { ip4::parse_quote(bytes, error.quote) } else { ip6::parse_quote(bytes, error.quote) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,34 @@
-//! Being written.
+//! The look-ups that a decision needs: the kernel's maps behind one trait, so that the same decision runs in user space.
+
+use crate::abi::{
+    Address, Control, Flow, FlowKey, Fragment, FragmentKey, Identity, IdentityKey, Party, PortIndex, Row, RowKey,
+    RuleKey, RuleRef,
+};
+use crate::track::FlowCell;
+
+/// Everything that a decision may ask. None of it fails loudly: what is not there is not known, and not known is not
+/// allowed.
+pub trait Tables {
+    /// The generation in force, and the time-outs.
+    fn control(&self) -> &Control;
+    /// Now, in jiffies.
+    fn now(&self) -> u64;
+    /// Who is behind an address: an exact entry, else the longest prefix, else the world.
+    fn party(&self, address: &Address) -> Party;
+    /// The groups of an identity.
+    fn identity(&self, key: &IdentityKey) -> Option<&Identity>;
+    /// The class of a protocol and port.
+    fn port_class(&self, copy: u32, index: PortIndex) -> u16;
+    /// The peers that a subject may have in one direction and port class.
+    fn row(&self, key: &RowKey) -> Option<&Row>;
+    /// The rule behind a row's bit.
+    fn rule(&self, key: &RuleKey) -> Option<&RuleRef>;
+    /// A tracked flow.
+    fn flow(&self, key: &FlowKey) -> Option<&FlowCell>;
+    /// Tracks a flow; false where there is no room.
+    fn insert_flow(&self, key: &FlowKey, flow: &Flow) -> bool;
+    /// The first fragment of a datagram.
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment>;
+    /// Remembers a first fragment; without room its later ones are denied.
+    fn remember_fragment(&self, key: &FragmentKey, fragment: &Fragment);
+}

@@ -1,1 +1,214 @@
-//! Being written.
+//! A flow's life: states, time-outs, and the memory that several CPUs share.
+
+mod word;
+
+use crate::abi::{Course, End, Flow, PortIndex, Settings, Side, Stamp, State};
+use crate::packet::{Packet, protocol, tcp};
+use word::Word;
+
+/// A flow in the table, as the packet path sees it: [`Flow`] as shared words, for packets of one flow run on several CPUs.
+///
+/// Every access is relaxed. What must be read together (workload, generation and decision; service, state and initiator) is
+/// one word each; the rest is harmless when late.
+#[repr(C)]
+#[derive(Debug)]
+pub struct FlowCell {
+    sides: [SideCell; 2],
+    seen: Word,
+    course: Word,
+}
+
+#[repr(C)]
+#[derive(Debug)]
+struct SideCell {
+    stamp: Word,
+    owner: Word,
+    interface: Word,
+}
+
+const _: () = assert!(size_of::<FlowCell>() == size_of::<Flow>() && align_of::<FlowCell>() == align_of::<Flow>());
+
+impl Flow {
+    /// A flow that `initiator` opens; no side is judged yet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(initiator: End, service: PortIndex, now: u64) -> Self {
+        Self { sides: [Side::NONE; 2], seen: now, course: Course::new(initiator, service, State::Embryonic) }
+    }
+
+    /// Idle jiffies after which a flow in `state` is dead.
+    #[inline(always)]
+    #[must_use]
+    pub const fn time_out(settings: &Settings, protocol_number: u8, state: State) -> u32 {
+        match (protocol_number, state) {
+            (protocol::TCP, State::Embryonic) => settings.tcp_embryonic,
+            (protocol::TCP, State::Established) => settings.tcp_established,
+            (protocol::TCP, State::Closing) => settings.tcp_closing,
+            (protocol::UDP, State::Embryonic) => settings.udp_one_way,
+            (protocol::UDP, _) => settings.udp_stream,
+            (protocol::ICMP | protocol::ICMPV6, _) => settings.icmp,
+            _ => settings.other,
+        }
+    }
+}
+
+impl FlowCell {
+    /// A cell with a flow's content.
+    #[must_use]
+    pub fn new(flow: Flow) -> Self {
+        let side = |side: Side| SideCell {
+            stamp: Word::new(side.stamp.0),
+            owner: Word::new(side.owner),
+            interface: Word::new(side.interface),
+        };
+        Self {
+            sides: [side(flow.sides[0]), side(flow.sides[1])],
+            seen: Word::new(flow.seen),
+            course: Word::new(flow.course.0),
+        }
+    }
+
+    #[inline(always)]
+    fn side(&self, end: End) -> &SideCell {
+        match end {
+            End::Low => &self.sides[0],
+            End::High => &self.sides[1],
+        }
+    }
+
+    /// What the host of `end` decided.
+    #[inline(always)]
+    pub fn stamp(&self, end: End) -> Stamp {
+        Stamp(self.side(end).stamp.load())
+    }
+
+    /// The cgroup that the decision for `end` was made for.
+    #[inline(always)]
+    pub fn owner(&self, end: End) -> u64 {
+        self.side(end).owner.load()
+    }
+
+    /// The interface at which the wall saw `end`.
+    #[inline(always)]
+    pub fn interface(&self, end: End) -> u64 {
+        self.side(end).interface.load()
+    }
+
+    /// Who opened the flow, for what, and how far it has come.
+    #[inline(always)]
+    pub fn course(&self) -> Course {
+        Course(self.course.load())
+    }
+
+    /// Writes one side's decision. The stamp goes first to nothing and comes last, so that no reader sees a new owner with
+    /// an old decision.
+    #[inline(always)]
+    pub fn settle(&self, end: End, side: &Side) {
+        let cell = self.side(end);
+        cell.stamp.store(Stamp::NONE.0);
+        cell.owner.store(side.owner);
+        cell.interface.store(side.interface);
+        cell.stamp.store(side.stamp.0);
+    }
+
+    /// Notes the interface at which the wall saw a side that is already allowed.
+    #[inline(always)]
+    pub fn notice_interface(&self, end: End, interface: u64) {
+        self.side(end).interface.store(interface);
+    }
+
+    /// Notes the cgroup of a side that is already allowed.
+    #[inline(always)]
+    pub fn notice_owner(&self, end: End, owner: u64) {
+        self.side(end).owner.store(owner);
+    }
+
+    /// Carries a side's decision over to another generation.
+    #[inline(always)]
+    pub fn renew(&self, end: End, stamp: Stamp) {
+        self.side(end).stamp.store(stamp.0);
+    }
+
+    /// Takes one side's decision back.
+    #[inline(always)]
+    pub fn revoke(&self, end: End) {
+        self.renew(end, Stamp::NONE);
+    }
+
+    /// Starts the entry over as a flow that `initiator` opens: neither side is judged any more.
+    #[inline(always)]
+    pub fn restart(&self, initiator: End, service: PortIndex, now: u64) {
+        self.revoke(End::Low);
+        self.revoke(End::High);
+        self.course.store(Course::new(initiator, service, State::Embryonic).0);
+        self.seen.store(now);
+    }
+
+    /// Whether the flow was not idle for longer than its time-out.
+    #[inline(always)]
+    pub fn is_alive(&self, settings: &Settings, protocol_number: u8, now: u64) -> bool {
+        // Another CPU may have stamped a packet a moment later than `now` was read.
+        let idle = now.saturating_sub(self.seen.load());
+        idle <= u64::from(Flow::time_out(settings, protocol_number, self.course().state()))
+    }
+
+    /// Follows one allowed packet from `sender`. The time is written at most once a second, which spares other CPUs a cache
+    /// line.
+    #[inline(always)]
+    pub fn follow(&self, packet: &Packet, sender: End, settings: &Settings, now: u64) {
+        if now.saturating_sub(self.seen.load()) >= u64::from(settings.hz) {
+            self.seen.store(now);
+        }
+        let course = self.course();
+        let state = course.state();
+        let next = if packet.tcp_flags & (tcp::FIN | tcp::RST) != 0 {
+            State::Closing
+        } else if state == State::Embryonic && sender as u8 != course.initiator() as u8 {
+            State::Established
+        } else {
+            return;
+        };
+        if next != state {
+            self.course.store(course.with_state(next).0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: Settings = Settings::defaults(100);
+
+    #[test]
+    fn each_kind_of_flow_dies_after_its_own_time() {
+        use State::{Closing, Embryonic, Established};
+        for (protocol_number, state, seconds) in [
+            (6, Embryonic, 120),
+            (6, Established, 350),
+            (6, Closing, 120),
+            (17, Embryonic, 30),
+            (17, Established, 180),
+            (1, Embryonic, 30),
+            (47, Established, 600),
+        ] {
+            let flow =
+                Flow { course: Course::new(End::Low, PortIndex(0), state), ..Flow::new(End::Low, PortIndex(0), 7) };
+            let cell = FlowCell::new(flow);
+            let end = 7 + seconds * 100;
+            assert!(cell.is_alive(&SETTINGS, protocol_number, end), "{protocol_number} {state:?}");
+            assert!(!cell.is_alive(&SETTINGS, protocol_number, end + 1), "{protocol_number} {state:?}");
+        }
+    }
+
+    #[test]
+    fn starting_over_forgets_both_sides() {
+        let cell = FlowCell::new(Flow::new(End::Low, PortIndex(1), 0));
+        let side = Side { stamp: Stamp::allowed(1, 1, false, false, false), owner: 5, interface: 0 };
+        cell.settle(End::Low, &side);
+        cell.settle(End::High, &side);
+        cell.restart(End::High, PortIndex(2), 9);
+        assert_eq!((cell.stamp(End::Low), cell.stamp(End::High)), (Stamp::NONE, Stamp::NONE));
+        assert_eq!(cell.course(), Course::new(End::High, PortIndex(2), State::Embryonic));
+    }
+}

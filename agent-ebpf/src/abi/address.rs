@@ -82,6 +82,14 @@ impl Address {
         self.words[0] == 0 && self.words[1] == 0 && self.words[2] == 0 && self.words[3] == 1u32.to_be()
     }
 
+    /// `fe80::/10` (RFC 4291 section 2.5.6).
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_link_local(&self) -> bool {
+        let bytes = self.words[0].to_ne_bytes();
+        bytes[0] == 0xfe && bytes[1] & 0xc0 == 0x80
+    }
+
     /// Whether `self` sorts before `other`: a total order for canonical flow keys, without meaning beyond that.
     #[inline(always)]
     #[must_use]

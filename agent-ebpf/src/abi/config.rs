@@ -9,25 +9,30 @@ pub const LAYOUT: u32 = 1;
 /// Policy rows, rule references, identities and port classes are kept twice. The lowest bit of the generation says which
 /// copy holds. A flow remembers the generation that allowed it; a different one has its next packet judged again.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Control {
     /// Number of the compiled policy in force. It grows by one when the other copy takes over, by two when the same copy
     /// stays but flows must be judged again (a workload changed).
+    ///
+    /// The kernel copies it byte by byte on some machines. A torn read still has the lowest bit of either the old or the
+    /// new number, so it names a whole copy, and the flow it is stamped on is judged again.
     pub generation: u32,
+    /// Time-outs.
+    pub settings: Settings,
 }
 
-const _: () = assert!(size_of::<Control>() == 4);
+const _: () = assert!(size_of::<Control>() == 40);
 
 impl Control {
     /// Which copy of the tables holds: 0 or 1.
     #[inline(always)]
     #[must_use]
-    pub const fn copy(self) -> u32 {
+    pub const fn copy(&self) -> u32 {
         self.generation & 1
     }
 }
 
-/// Constants that the agent sets when it loads the programs; the verifier removes the code that they switch off.
+/// Time-outs and limits. They stand beside the generation, which every packet reads anyhow.
 ///
 /// Times are in jiffies: reading the clock in jiffies is free, in nanoseconds it costs as much as a map look-up.
 #[repr(C)]

@@ -1,6 +1,6 @@
 //! Flows: a key that is the same in both directions, and a state for each end.
 
-use super::{Address, PortIndex, RULE_NONE};
+use super::{Address, PortIndex};
 
 /// Entries of the map `FLOWS`. When it is full, the flow that was idle longest gives way (an LRU map); its next packet is
 /// judged afresh.
@@ -60,23 +60,77 @@ impl FlowKey {
 }
 
 /// Value of `FLOWS`, as user space sees it. The packet path works on [`crate::track::FlowCell`], the same memory as
-/// atomics.
+/// shared 64-bit words.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// What each end's host decided.
     pub sides: [Side; 2],
-    /// Jiffies (low 32 bits) of the last packet, written at most once a second.
-    pub seen: u32,
-    /// The port (or type and code) that the initiator addressed.
-    pub service: PortIndex,
-    /// [`crate::track::State`] as a number.
-    pub state: u32,
-    /// [`End`] of the initiator, as a number.
-    pub initiator: u32,
+    /// Jiffies of the last packet, written at most once a second.
+    pub seen: u64,
+    /// Who opened it, for what, and how far it has come.
+    pub course: Course,
 }
 
 const _: () = assert!(size_of::<Flow>() == 64);
+
+/// How far a flow has come.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Packets one way only.
+    Embryonic = 0,
+    /// Packets both ways.
+    Established = 1,
+    /// TCP saw FIN or RST.
+    Closing = 2,
+}
+
+/// Service, state and initiator in one word.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Course(pub u64);
+
+impl Course {
+    /// A flow that `initiator` opened.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(initiator: End, service: PortIndex, state: State) -> Self {
+        Self(service.0 as u64 | (state as u64) << 32 | (initiator as u64) << 40)
+    }
+
+    /// The port (or type and code) that the initiator addressed.
+    #[inline(always)]
+    #[must_use]
+    pub const fn service(self) -> PortIndex {
+        PortIndex(self.0 as u32)
+    }
+
+    /// How far it has come.
+    #[inline(always)]
+    #[must_use]
+    pub const fn state(self) -> State {
+        match (self.0 >> 32) as u8 {
+            0 => State::Embryonic,
+            1 => State::Established,
+            _ => State::Closing,
+        }
+    }
+
+    /// The end that opened it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn initiator(self) -> End {
+        if self.0 >> 40 & 1 == 0 { End::Low } else { End::High }
+    }
+
+    /// The same flow in another state.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_state(self, state: State) -> Self {
+        Self::new(self.initiator(), self.service(), state)
+    }
+}
 
 /// What the host of one end decided of a flow.
 ///
@@ -86,20 +140,18 @@ const _: () = assert!(size_of::<Flow>() == 64);
 pub struct Side {
     /// The decision and what it was made for; [`Stamp::NONE`] where this end was not judged.
     pub stamp: Stamp,
-    /// The cgroup (or, with the top bit set, the interface) that the decision was made for: the fast path's check that the
-    /// packet belongs to the workload that was judged.
+    /// The cgroup that the decision was made for: the fast path's check that the packet belongs to the workload that was
+    /// judged. 0 for none yet.
     pub owner: u64,
-    /// The rule that allowed it, or [`RULE_NONE`].
-    pub rule: u32,
     /// The interface at which the wall behind the cgroup hooks saw the same workload; 0 for none yet.
-    pub interface: u32,
+    pub interface: u64,
 }
 
 const _: () = assert!(size_of::<Side>() == 24);
 
 impl Side {
     /// Not judged.
-    pub const NONE: Self = Self { stamp: Stamp::NONE, owner: 0, rule: RULE_NONE, interface: 0 };
+    pub const NONE: Self = Self { stamp: Stamp::NONE, owner: 0, interface: 0 };
 }
 
 /// Workload, generation and decision in one word, so that they are written and read together.

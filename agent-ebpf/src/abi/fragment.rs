@@ -14,7 +14,7 @@ pub struct FragmentKey {
     pub addresses: [Address; 2],
     /// Identification, as it stands in the header.
     pub id: u32,
-    /// IP protocol number.
+    /// IP protocol number for IPv4; 0 for IPv6, where it is no part of the key.
     pub protocol: u8,
     /// Always 0.
     pub reserved: [u8; 3],
@@ -30,8 +30,10 @@ pub struct Fragment {
     pub ports: [u16; 2],
     /// The port index's detail: the destination port, or ICMP type and code, in host order.
     pub detail: u16,
+    /// IP protocol number: behind an IPv6 fragment header further headers may stand before it.
+    pub protocol: u8,
     /// Always 0.
-    pub reserved: u16,
+    pub reserved: u8,
 }
 
 const _: () = assert!(size_of::<Fragment>() == 8);

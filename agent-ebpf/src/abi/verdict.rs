@@ -88,6 +88,10 @@ named! {
         SameWorkload = "same_workload",
         /// ARP, neighbour discovery, DHCP and the ICMPv6 messages of RFC 4890 section 4.4.1.
         NeverCut = "never_cut",
+        /// The receiver is no workload of this host.
+        NotLocal = "not_local",
+        /// This hook can't decide; a later one will.
+        Deferred = "deferred",
         /// A cgroup below a managed scope that no source has named yet; the scope decides.
         Unidentified = "unidentified",
         /// No rule of the workload's groups allows it.

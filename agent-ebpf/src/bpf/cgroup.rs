@@ -1,0 +1,57 @@
+//! Whose packet or system call it is: the nearest known ancestor of a cgroup.
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
+};
+use bulkhead_ebpf::judge::{Local, Seen};
+
+use super::tables;
+
+/// Levels below the root that are searched. A workload's own cgroup must lie within them; what it makes below may lie
+/// deeper.
+const DEPTH: i32 = 16;
+
+/// The cgroup of the packet's socket.
+#[inline(always)]
+pub(super) fn of_packet(skb: *mut __sk_buff) -> u64 {
+    // SAFETY: the context pointer is the one the program was called with.
+    unsafe { bpf_skb_cgroup_id(skb) }
+}
+
+/// The workload of the packet's socket.
+#[inline(always)]
+pub(super) fn owner_of_packet(skb: *mut __sk_buff, cgroup: u64) -> Local {
+    // SAFETY: the context pointer is the one the program was called with.
+    nearest(cgroup, |level| unsafe { bpf_skb_ancestor_cgroup_id(skb, level) })
+}
+
+/// The workload of the process that makes a system call.
+#[inline(always)]
+pub(super) fn owner_of_call() -> Local {
+    // SAFETY: the helper takes nothing and returns a number; at these hooks the current process makes the call.
+    let cgroup = unsafe { bpf_get_current_cgroup_id() };
+    // SAFETY: as above.
+    nearest(cgroup, |level| unsafe { bpf_get_current_ancestor_cgroup_id(level) })
+}
+
+#[inline(always)]
+fn nearest(cgroup: u64, ancestor: impl Fn(i32) -> u64) -> Local {
+    let seen = Seen::Cgroup(cgroup);
+    if let Some(place) = tables::cgroup(cgroup) {
+        return Local::at(place, seen);
+    }
+    let mut local = Local::host(seen);
+    let mut level = 1;
+    while level <= DEPTH {
+        let id = ancestor(level);
+        if id == 0 || id == cgroup {
+            break;
+        }
+        if let Some(place) = tables::cgroup(id) {
+            local = Local::at(place, seen);
+        }
+        level += 1;
+    }
+    local
+}

@@ -1,0 +1,173 @@
+//! The maps, and the look-ups over them. Keys, values and capacities are in [`bulkhead_ebpf::abi`].
+
+use aya_ebpf::helpers::generated::bpf_jiffies64;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie};
+use bulkhead_ebpf::abi::{
+    ADDRESSES as MAX_ADDRESSES, Address, CGROUPS as MAX_CGROUPS, CIDRS as MAX_CIDRS, COUNTERS as MAX_COUNTERS, Control,
+    Count, FLOWS as MAX_FLOWS, FRAGMENTS as MAX_FRAGMENTS, Flow, FlowKey, Fragment, FragmentKey,
+    IDENTITIES as MAX_IDENTITIES, INTERFACES as MAX_INTERFACES, Identity, IdentityKey, MAX_RULES, PORT_INDEXES, Party,
+    Place, PortIndex, ROWS as MAX_ROWS, RULE_REFS as MAX_RULE_REFS, Row, RowKey, RuleKey, RuleRef, Settings,
+};
+use bulkhead_ebpf::tables::Tables;
+use bulkhead_ebpf::track::FlowCell;
+
+/// Memory follows use: these tables are written rarely and mostly far from full.
+const NO_PREALLOC: u32 = aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+/// The agent writes a whole copy through shared memory.
+const MMAPABLE: u32 = aya_ebpf::bindings::BPF_F_MMAPABLE;
+
+#[map]
+static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+#[map]
+static ADDRESSES: HashMap<Address, Party> = HashMap::with_max_entries(MAX_ADDRESSES, NO_PREALLOC);
+#[map]
+static CIDRS: LpmTrie<Address, Party> = LpmTrie::with_max_entries(MAX_CIDRS, NO_PREALLOC);
+#[map]
+static CGROUPS: HashMap<u64, Place> = HashMap::with_max_entries(MAX_CGROUPS, NO_PREALLOC);
+#[map]
+static INTERFACES: HashMap<u32, Place> = HashMap::with_max_entries(MAX_INTERFACES, NO_PREALLOC);
+#[map]
+static IDENTITIES: HashMap<IdentityKey, Identity> = HashMap::with_max_entries(MAX_IDENTITIES, NO_PREALLOC);
+/// Four classes to a value, because the kernel rounds array values up to eight bytes; one copy after the other.
+#[map]
+static PORT_CLASSES: Array<[u16; 4]> = Array::with_max_entries(PORT_INDEXES / 4 * 2, MMAPABLE);
+#[map]
+static ROWS: HashMap<RowKey, Row> = HashMap::with_max_entries(MAX_ROWS, NO_PREALLOC);
+#[map]
+static RULE_REFS: HashMap<RuleKey, RuleRef> = HashMap::with_max_entries(MAX_RULE_REFS, NO_PREALLOC);
+#[map]
+static FLOWS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(MAX_FLOWS, 0);
+#[map]
+static FRAGMENTS: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_entries(MAX_FRAGMENTS, 0);
+#[map]
+static COUNTERS: PerCpuArray<Count> = PerCpuArray::with_max_entries(MAX_COUNTERS, 0);
+#[map]
+static RULE_HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_RULES, 0);
+/// 512 KiB hold about 6,500 events: more than a busy host makes between two wake-ups of the agent.
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
+/// Events of this second on this CPU, and those lost since the map was made.
+#[map]
+static EVENT_BUDGET: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);
+
+pub(super) use budget::Budget;
+mod budget {
+    /// What one CPU may still send.
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    pub(in crate::bpf) struct Budget {
+        pub(in crate::bpf) second: u32,
+        pub(in crate::bpf) sent: u32,
+        pub(in crate::bpf) lost: u64,
+    }
+}
+
+/// What holds until the agent has written `CONTROL`: nothing times out, no event is sent.
+static UNSET: Control = Control { generation: 0, settings: Settings::defaults(0) };
+
+/// The kernel's maps as [`Tables`].
+pub(super) struct Kernel;
+
+impl Tables for Kernel {
+    #[inline(always)]
+    fn control(&self) -> &Control {
+        CONTROL.get(0).unwrap_or(&UNSET)
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: the helper takes nothing and returns a number.
+        unsafe { bpf_jiffies64() }
+    }
+
+    #[inline(always)]
+    fn party(&self, address: &Address) -> Party {
+        // SAFETY: entries are 12 bytes, copied out at once; an entry that is being replaced is read old or new.
+        if let Some(party) = unsafe { ADDRESSES.get(address) } {
+            return *party;
+        }
+        CIDRS.get(lpm_trie::Key::new(128, *address)).copied().unwrap_or(Party::WORLD)
+    }
+
+    #[inline(always)]
+    fn identity(&self, key: &IdentityKey) -> Option<&Identity> {
+        // SAFETY: the agent writes an identity before anything refers to it, and removes it after nothing does.
+        unsafe { IDENTITIES.get(key) }
+    }
+
+    #[inline(always)]
+    fn port_class(&self, copy: u32, index: PortIndex) -> u16 {
+        let Some(classes) = PORT_CLASSES.get(copy * (PORT_INDEXES / 4) + index.0 / 4) else { return 0 };
+        classes[(index.0 % 4) as usize]
+    }
+
+    #[inline(always)]
+    fn row(&self, key: &RowKey) -> Option<&Row> {
+        // SAFETY: rows of the copy in force are never written.
+        unsafe { ROWS.get(key) }
+    }
+
+    #[inline(always)]
+    fn rule(&self, key: &RuleKey) -> Option<&RuleRef> {
+        // SAFETY: references of the copy in force are never written.
+        unsafe { RULE_REFS.get(key) }
+    }
+
+    #[inline(always)]
+    fn flow(&self, key: &FlowKey) -> Option<&FlowCell> {
+        let flow = FLOWS.get_ptr_mut(key)?;
+        // SAFETY: FlowCell has Flow's layout (asserted), and is made for shared access; an entry that is evicted meanwhile
+        // is memory that the map keeps.
+        Some(unsafe { &*flow.cast::<FlowCell>() })
+    }
+
+    #[inline(always)]
+    fn insert_flow(&self, key: &FlowKey, flow: &Flow) -> bool {
+        FLOWS.insert(key, flow, 0).is_ok()
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment> {
+        // SAFETY: entries are 8 bytes, copied out at once.
+        unsafe { FRAGMENTS.get(key).copied() }
+    }
+
+    #[inline(always)]
+    fn remember_fragment(&self, key: &FragmentKey, fragment: &Fragment) {
+        // Without room the later fragments are denied as unseen, which is counted.
+        let _ = FRAGMENTS.insert(key, fragment, 0);
+    }
+}
+
+#[inline(always)]
+pub(super) fn cgroup(id: u64) -> Option<Place> {
+    // SAFETY: entries are 12 bytes, copied out at once.
+    unsafe { CGROUPS.get(id).copied() }
+}
+
+#[inline(always)]
+pub(super) fn interface(index: u32) -> Option<Place> {
+    // SAFETY: entries are 12 bytes, copied out at once.
+    unsafe { INTERFACES.get(index).copied() }
+}
+
+#[inline(always)]
+pub(super) fn counter(index: u32) -> Option<*mut Count> {
+    COUNTERS.get_ptr_mut(index)
+}
+
+#[inline(always)]
+pub(super) fn rule_hits(rule: u32) -> Option<*mut u64> {
+    RULE_HITS.get_ptr_mut(rule)
+}
+
+#[inline(always)]
+pub(super) fn events() -> &'static RingBuf {
+    &EVENTS
+}
+
+#[inline(always)]
+pub(super) fn event_budget() -> Option<*mut Budget> {
+    EVENT_BUDGET.get_ptr_mut(0)
+}

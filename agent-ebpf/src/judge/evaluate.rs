@@ -1,0 +1,137 @@
+//! What the policy says of one subject, one peer and one service, flows aside.
+
+use super::Local;
+use crate::abi::{
+    CLASS_ANY, Direction, Identity, IdentityKey, MAX_IDENTITY_SLOTS, Party, PortIndex, RULE_NONE, Reason, RowKey,
+    RuleKey, RuleRef,
+};
+use crate::tables::Tables;
+
+/// The part of the local workload's identity that decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subject {
+    number: u32,
+    flags: u16,
+}
+
+impl Subject {
+    const UNGOVERNED: Self = Self { number: 0, flags: 0 };
+    const FULL: Self = Self { number: 0, flags: Identity::GOVERNED | Identity::FULL };
+
+    /// The subject that a local workload is. A workload whose identity is missing is denied: the table was full.
+    #[inline(always)]
+    pub fn of<T: Tables>(tables: &T, local: &Local) -> Self {
+        if local.workload == 0 {
+            return Self::UNGOVERNED;
+        }
+        let key = IdentityKey { identity: local.identity, copy: tables.control().copy() };
+        tables.identity(&key).map_or(Self::FULL, |identity| Self { number: identity.subject, flags: identity.flags })
+    }
+
+    /// Whether any group governs it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_governed(self) -> bool {
+        self.flags & Identity::GOVERNED != 0
+    }
+
+    /// Whether denials of `role` are only audited.
+    #[inline(always)]
+    #[must_use]
+    pub const fn audits(self, role: Direction) -> bool {
+        let flag = match role {
+            Direction::Ingress => Identity::AUDIT_INGRESS,
+            Direction::Egress => Identity::AUDIT_EGRESS,
+        };
+        self.flags & flag != 0
+    }
+}
+
+/// The outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evaluation {
+    /// Why it is allowed, or why not.
+    pub allowed_by: Result<Reason, Reason>,
+    /// The rule that allows it, or [`RULE_NONE`].
+    pub rule: u32,
+    /// Whether that rule's flows outlive a change of policy.
+    pub keeps: bool,
+}
+
+impl Evaluation {
+    #[inline(always)]
+    const fn allowed(reason: Reason) -> Self {
+        Self { allowed_by: Ok(reason), rule: RULE_NONE, keeps: false }
+    }
+
+    #[inline(always)]
+    const fn denied(reason: Reason) -> Self {
+        Self { allowed_by: Err(reason), rule: RULE_NONE, keeps: false }
+    }
+
+    /// Why, either way.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        match self.allowed_by {
+            Ok(reason) | Err(reason) => reason,
+        }
+    }
+}
+
+/// Evaluates the rules: the specific port class first, then the rules for every port.
+#[inline(always)]
+pub fn evaluate<T: Tables>(
+    tables: &T,
+    copy: u32,
+    subject: Subject,
+    peer: &Party,
+    role: Direction,
+    service: PortIndex,
+) -> Evaluation {
+    if subject.flags & Identity::FULL != 0 {
+        return Evaluation::denied(Reason::TableFull);
+    }
+    if !subject.is_governed() {
+        return Evaluation::allowed(Reason::Ungoverned);
+    }
+    if role == Direction::Egress && subject.flags & Identity::RESTRICTED_EGRESS == 0 {
+        return Evaluation::allowed(Reason::OpenEgress);
+    }
+    let Some(peer) = tables.identity(&IdentityKey { identity: peer.identity, copy }) else {
+        return Evaluation::denied(Reason::NoRule);
+    };
+    let class = tables.port_class(copy, service);
+    if class != CLASS_ANY {
+        let found = find(tables, RowKey::new(copy, subject.number, role, class), peer);
+        if let Some(evaluation) = found {
+            return evaluation;
+        }
+    }
+    find(tables, RowKey::new(copy, subject.number, role, CLASS_ANY), peer).unwrap_or(Evaluation::denied(Reason::NoRule))
+}
+
+/// The first of the peer's slots that the row allows.
+#[inline(always)]
+fn find<T: Tables>(tables: &T, key: RowKey, peer: &Identity) -> Option<Evaluation> {
+    let row = tables.row(&key)?;
+    let count = usize::from(peer.count);
+    let mut index = 0;
+    while index < MAX_IDENTITY_SLOTS && index < count {
+        let slot = peer.slots[index];
+        if row.allows(slot) {
+            let rule = tables.rule(&RuleKey { row: key, slot, reserved: 0 });
+            return Some(match rule {
+                Some(found) => Evaluation {
+                    allowed_by: Ok(Reason::Rule),
+                    rule: found.rule,
+                    keeps: found.flags & RuleRef::KEEP != 0,
+                },
+                // The bit is what decides; without its reference the rule has no name.
+                None => Evaluation::allowed(Reason::Rule),
+            });
+        }
+        index += 1;
+    }
+    None
+}

@@ -1,0 +1,115 @@
+//! IPv6 (RFC 8200): header, extension headers, fragments.
+
+use super::transport::{self, Transport};
+use super::{Bytes, Packet, Part};
+use crate::abi::{Address, End, FlowKey, Reason};
+
+/// Extension headers that are followed; a packet with more is malformed. RFC 8504 section 5.3 lets a host set such a limit
+/// and proposes 8.
+const MAX_EXTENSIONS: usize = 8;
+const HEADER: u32 = 40;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+
+#[inline(always)]
+pub(super) fn parse<B: Bytes + ?Sized>(bytes: &B, at: u32) -> Result<Packet, Reason> {
+    let words = bytes.words::<10>(at).ok_or(Reason::Malformed)?;
+    let available = bytes.length().saturating_sub(at);
+    let second = u32::from_be(words[1]);
+    let payload = second >> 16;
+    // 0 is a jumbogram (RFC 2675) or a segment that the stack has yet to cut; its buffer knows the length.
+    let total = if payload == 0 { available } else { HEADER + payload };
+    let source = Address::from_words([words[2], words[3], words[4], words[5]]);
+    let destination = Address::from_words([words[6], words[7], words[8], words[9]]);
+    // An IPv4-mapped address on the wire would pass for the IPv4 address (RFC 4942 section 2.2).
+    if u32::from_be(words[0]) >> 28 != 6 || total > available || source.is_v4() || destination.is_v4() {
+        return Err(Reason::Malformed);
+    }
+    let end = at + total;
+    let headers = extensions(bytes, at + HEADER, (second >> 8 & 0xff) as u8).ok_or(Reason::Malformed)?;
+    if headers.at > end {
+        return Err(Reason::Malformed);
+    }
+    let transport = match headers.part {
+        Part::Later => Transport::NONE,
+        part => transport::parse(bytes, headers.at, end - headers.at, headers.protocol, part)?,
+    };
+    Ok(Packet {
+        source,
+        destination,
+        source_port: transport.source_port,
+        destination_port: transport.destination_port,
+        detail: transport.detail,
+        protocol: headers.protocol,
+        tcp_flags: transport.tcp_flags,
+        hops: (second & 0xff) as u8,
+        part: headers.part,
+        fragment_id: headers.fragment_id,
+        quote: transport.quote,
+        length: total,
+    })
+}
+
+#[inline(always)]
+pub(super) fn parse_quote<B: Bytes + ?Sized>(bytes: &B, at: u32) -> Option<(FlowKey, End)> {
+    let words = bytes.words::<10>(at)?;
+    if u32::from_be(words[0]) >> 28 != 6 {
+        return None;
+    }
+    // Quotes with extension headers are rare; one without a match is judged as what it is, an ICMPv6 error.
+    let protocol = (u32::from_be(words[1]) >> 8 & 0xff) as u8;
+    let (source_port, destination_port) = transport::quoted_ports(bytes, at + HEADER, protocol)?;
+    let source = Address::from_words([words[2], words[3], words[4], words[5]]);
+    let destination = Address::from_words([words[6], words[7], words[8], words[9]]);
+    Some(FlowKey::new(protocol, (&source, source_port), (&destination, destination_port)))
+}
+
+/// What stands behind the extension headers.
+struct Headers {
+    at: u32,
+    protocol: u8,
+    part: Part,
+    fragment_id: u32,
+}
+
+#[inline(always)]
+fn extensions<B: Bytes + ?Sized>(bytes: &B, mut at: u32, mut protocol: u8) -> Option<Headers> {
+    let mut part = Part::Whole;
+    let mut fragment_id = 0;
+    let mut seen = 0;
+    while seen <= MAX_EXTENSIONS {
+        seen += 1;
+        match protocol {
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | AUTHENTICATION => {
+                let [word] = bytes.words::<1>(at)?;
+                let word = u32::from_be(word);
+                let length = word >> 16 & 0xff;
+                at += if protocol == AUTHENTICATION { (length + 2) * 4 } else { (length + 1) * 8 };
+                protocol = (word >> 24) as u8;
+            }
+            FRAGMENT => {
+                let [word, id] = bytes.words::<2>(at)?;
+                let word = u32::from_be(word);
+                let (offset, more) = (word >> 3 & 0x1fff, word & 1);
+                at += 8;
+                protocol = (word >> 24) as u8;
+                fragment_id = id;
+                if offset != 0 {
+                    part = Part::Later;
+                    break;
+                }
+                // Offset 0 without more to come is an atomic fragment (RFC 6946): a whole packet.
+                if more == 1 {
+                    part = Part::First;
+                }
+            }
+            _ => return Some(Headers { at, protocol, part, fragment_id }),
+        }
+    }
+    // Either a later fragment, whose upper protocol only the first one knows, or too many headers.
+    (part == Part::Later).then_some(Headers { at, protocol, part, fragment_id })
+}
