@@ -1,5 +1,6 @@
 //! Workloads: what sends and receives packets and carries labels.
 
+pub mod identity;
 pub mod selector;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,191 @@
+//! From the validated policy to rows: which slots each subject may talk to, in which direction and port class.
+//!
+//! Only what this host needs is compiled. Slots go to the peers that the rules of local subjects name, so the tables grow
+//! with the rules that matter here, and not with the cluster.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bulkhead_ebpf::abi::{
+    CLASS_ANY, Direction, Identity, MAX_RULES, ROWS, RULE_REFS, Row, RowKey, RuleKey, RuleRef, SLOT_HOST, SLOT_WORLD,
+    SLOTS,
+};
+
+use super::model::{Established, GroupId, Mode, Peer, PolicySet, SecurityGroup};
+use super::port_class::{PortClasses, TooManyClasses};
+
+/// The groups of one workload, by ID.
+pub type GroupSet = BTreeSet<GroupId>;
+
+/// Where a rule stands: the key under which its hits are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RulePlace {
+    /// The group whose rule it is.
+    pub group: GroupId,
+    /// The direction.
+    pub direction: Direction,
+    /// Index within the direction, from 0.
+    pub index: usize,
+}
+
+/// Numbers for rules that stay the same for as long as the agent runs, so that counters keep their meaning over reloads.
+#[derive(Debug, Default)]
+pub struct RuleNumbers {
+    numbers: HashMap<RulePlace, u32>,
+}
+
+impl RuleNumbers {
+    fn of(&mut self, place: RulePlace) -> u32 {
+        let next = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX);
+        *self.numbers.entry(place).or_insert(next)
+    }
+
+    /// Every number that was given, with its rule.
+    pub fn iter(&self) -> impl Iterator<Item = (RulePlace, u32)> {
+        self.numbers.iter().map(|(place, number)| (*place, *number))
+    }
+}
+
+/// A policy as the kernel's tables hold it. Keys of rows have copy 0; the writer sets the copy that it fills.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompiledPolicy {
+    /// Who may be the peer, by subject, direction and class.
+    pub rows: HashMap<RowKey, Row>,
+    /// The rule behind each bit of each row.
+    pub rules: HashMap<RuleKey, RuleRef>,
+    /// Classes of ports.
+    pub ports: PortClasses,
+    /// The slot of each peer that a rule names.
+    pub slots: BTreeMap<Peer, u16>,
+    /// Number and flags of each local set of groups.
+    pub subjects: HashMap<GroupSet, (u32, u16)>,
+}
+
+/// A policy that does not fit: it is refused whole, and the one in force stays.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TooLarge {
+    /// More peers than slots.
+    #[error("the rules name {0} distinct peers (groups, CIDRs and entities), and {SLOTS} fit; merge CIDRs or groups")]
+    Slots(usize),
+    /// More rows than half the map.
+    #[error("the policy needs {0} rows (subjects, directions and port classes), and {max} fit; use fewer distinct ports", max = ROWS / 2)]
+    Rows(usize),
+    /// More references than half the map.
+    #[error("the policy needs {0} rule references, and {max} fit; use fewer peers or ports a rule", max = RULE_REFS / 2)]
+    References(usize),
+    /// More rules than counters.
+    #[error("the policy has {0} rules on this host, and {MAX_RULES} fit; merge rules")]
+    Rules(usize),
+    /// Too many port classes.
+    #[error(transparent)]
+    Classes(#[from] TooManyClasses),
+}
+
+/// Compiles the rules of every group that one of `sets`, the group sets of local workloads, contains.
+///
+/// # Errors
+/// [`TooLarge`], with the figures.
+pub fn compile(
+    policy: &PolicySet,
+    sets: &BTreeSet<GroupSet>,
+    numbers: &mut RuleNumbers,
+) -> Result<CompiledPolicy, TooLarge> {
+    let groups: HashMap<GroupId, &SecurityGroup> = policy.groups.iter().map(|group| (group.id, group)).collect();
+    let active: BTreeSet<GroupId> = sets.iter().flatten().copied().filter(|id| groups.contains_key(id)).collect();
+    let rules = || active.iter().flat_map(|id| rules_of(groups[id]));
+
+    let slots = slots(rules().flat_map(|(_, rule)| rule.peers.iter().copied()))?;
+    let ports = PortClasses::new(rules().filter_map(|(_, rule)| rule.ports.as_ref()).flatten().copied())?;
+
+    let mut compiled =
+        CompiledPolicy { rows: HashMap::new(), rules: HashMap::new(), ports, slots, subjects: HashMap::new() };
+    for set in sets.iter().filter(|set| !set.is_empty()) {
+        let number = u32::try_from(compiled.subjects.len() + 1).unwrap_or(u32::MAX);
+        let members: Vec<&SecurityGroup> = set.iter().filter_map(|id| groups.get(id).copied()).collect();
+        compiled.subjects.insert(set.clone(), (number, flags(&members)));
+        for group in members {
+            add_group(&mut compiled, number, group, numbers);
+        }
+    }
+    if compiled.rows.len() > ROWS as usize / 2 {
+        return Err(TooLarge::Rows(compiled.rows.len()));
+    }
+    if compiled.rules.len() > RULE_REFS as usize / 2 {
+        return Err(TooLarge::References(compiled.rules.len()));
+    }
+    if numbers.numbers.len() > MAX_RULES as usize {
+        return Err(TooLarge::Rules(numbers.numbers.len()));
+    }
+    Ok(compiled)
+}
+
+fn add_group(compiled: &mut CompiledPolicy, subject: u32, group: &SecurityGroup, numbers: &mut RuleNumbers) {
+    let keep = if group.established == Established::Keep { RuleRef::KEEP } else { 0 };
+    for (place, rule) in rules_of(group) {
+        let reference = RuleRef { rule: numbers.of(place), flags: keep };
+        let classes: BTreeSet<u16> = match &rule.ports {
+            None => BTreeSet::from([CLASS_ANY]),
+            Some(ports) => ports.iter().flat_map(|port| compiled.ports.of(port)).copied().collect(),
+        };
+        for class in classes {
+            let key = RowKey::new(0, subject, place.direction, class);
+            let row = compiled.rows.entry(key).or_insert(Row::EMPTY);
+            for peer in &rule.peers {
+                let slot = compiled.slots[peer];
+                row.allow(slot);
+                // Where several rules allow the same, the first one is named.
+                compiled.rules.entry(RuleKey { row: key, slot, reserved: 0 }).or_insert(reference);
+            }
+        }
+    }
+}
+
+/// Every rule of a group, with its place.
+fn rules_of(group: &SecurityGroup) -> impl Iterator<Item = (RulePlace, &super::model::Rule)> {
+    Direction::ALL.iter().flat_map(move |direction| {
+        group
+            .rules(*direction)
+            .map(move |(index, rule)| (RulePlace { group: group.id, direction: *direction, index }, rule))
+    })
+}
+
+/// Slots in a fixed order, the entities' own first, so that the same rules give the same table.
+fn slots(peers: impl Iterator<Item = Peer>) -> Result<BTreeMap<Peer, u16>, TooLarge> {
+    let peers: BTreeSet<Peer> = peers.collect();
+    let mut slots = BTreeMap::new();
+    let mut next = SLOT_HOST + 1;
+    for peer in peers {
+        let slot = match peer {
+            Peer::World => SLOT_WORLD,
+            Peer::Host => SLOT_HOST,
+            Peer::Group(_) | Peer::Cidr(_) => {
+                next += 1;
+                next - 1
+            }
+        };
+        slots.insert(peer, slot);
+        if usize::from(next) > SLOTS {
+            return Err(TooLarge::Slots(slots.len()));
+        }
+    }
+    Ok(slots)
+}
+
+/// What the groups of one workload together say of each direction: a denial is only audited where every group that governs
+/// the direction is in audit.
+fn flags(groups: &[&SecurityGroup]) -> u16 {
+    let mut flags = Identity::GOVERNED;
+    if groups.iter().all(|group| group.mode == Mode::Audit) {
+        flags |= Identity::AUDIT_INGRESS;
+    }
+    let mut egress = groups.iter().filter(|group| group.egress.is_some()).peekable();
+    if egress.peek().is_some() {
+        flags |= Identity::RESTRICTED_EGRESS;
+        if egress.all(|group| group.mode == Mode::Audit) {
+            flags |= Identity::AUDIT_EGRESS;
+        }
+    }
+    flags
+}
+
+#[cfg(test)]
+mod tests;
