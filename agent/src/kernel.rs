@@ -1,5 +1,15 @@
 //! The kernel's side: loading and attaching the programs, writing and reading the maps.
 
+pub mod attach;
+pub mod error;
+pub mod events;
+pub mod load;
+pub mod mirror;
+pub mod pin;
+pub mod port_table;
+pub mod readings;
+pub mod tables;
+
 use bulkhead_ebpf::abi::{Count, Hook, Reason, Verdict};
 
 use crate::view::MapView;

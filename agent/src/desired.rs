@@ -1,0 +1,301 @@
+//! What the kernel's tables shall hold: policy and workloads together, as plain data.
+//!
+//! Pure: the same inputs give the same tables, numbers aside, which stay with whoever had them ([`Numbers`]).
+
+mod cover;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bulkhead_ebpf::abi::{Address, IDENTITY_WORLD, Identity, MAX_IDENTITY_SLOTS, Party, Place, SLOT_HOST, SLOT_WORLD};
+
+use crate::policy::compile::{CompiledPolicy, GroupSet, RuleNumbers, TooLarge, compile};
+use crate::policy::model::{Peer, PolicySet};
+use crate::workload::identity::Identities;
+use crate::workload::{CgroupRef, Workload};
+use cover::Cover;
+
+/// Everything that decides what the tables shall hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// The policy in force.
+    pub policy: &'a PolicySet,
+    /// Every known workload.
+    pub workloads: &'a [Workload],
+    /// The host's own addresses.
+    pub host_addresses: &'a BTreeSet<IpAddr>,
+    /// Managed scopes that exist, and whether what is unidentified below them is denied.
+    pub scopes: &'a [(CgroupRef, bool)],
+}
+
+/// What the tables shall hold.
+#[derive(Clone, Debug)]
+pub struct Contents {
+    /// `ADDRESSES`.
+    pub addresses: HashMap<Address, Party>,
+    /// `CIDRS`, by prefix length in bits of the mapped form, and network.
+    pub cidrs: HashMap<(u32, Address), Party>,
+    /// `CGROUPS`.
+    pub cgroups: HashMap<u64, Place>,
+    /// `INTERFACES`.
+    pub interfaces: HashMap<u32, Place>,
+    /// `IDENTITIES` of the copy in force.
+    pub identities: HashMap<u32, Identity>,
+    /// `ROWS`, `RULE_REFS` and `PORT_CLASSES` of the copy in force.
+    pub policy: Arc<CompiledPolicy>,
+}
+
+/// Contents, and what people want to know of them.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// What the tables shall hold.
+    pub contents: Contents,
+    /// The groups of each workload, by the workload's name.
+    pub members: BTreeMap<String, GroupSet>,
+    /// What deserves attention.
+    pub warnings: Vec<String>,
+}
+
+/// Numbers that outlive a single computation.
+#[derive(Debug, Default)]
+pub struct Numbers {
+    workloads: HashMap<String, u32>,
+    /// Numbers of rules.
+    pub rules: RuleNumbers,
+    identities: Identities<Holder>,
+    policy: Option<Arc<CompiledPolicy>>,
+}
+
+impl Numbers {
+    /// The number of a workload; never 0, never another's.
+    pub fn workload(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.workloads.get(name) {
+            return *number;
+        }
+        let number = u32::try_from(self.workloads.len() + 1).unwrap_or(u32::MAX);
+        self.workloads.insert(name.to_owned(), number);
+        number
+    }
+
+    /// The identity by which a workload's cgroup and interface are known.
+    #[must_use]
+    pub fn identity(&self, name: &str) -> u32 {
+        self.identities.of(&Holder::Workload(name.to_owned()))
+    }
+}
+
+/// Who holds an identity.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Holder {
+    Workload(String),
+    Address(Address),
+    Cidr(u32, Address),
+}
+
+/// Computes the tables.
+///
+/// # Errors
+/// [`TooLarge`] where the policy does not fit; nothing is changed then but rule numbers.
+pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers) -> Result<Desired, TooLarge> {
+    let members: BTreeMap<String, GroupSet> =
+        inputs.workloads.iter().map(|workload| (workload.name.clone(), groups_of(inputs.policy, workload))).collect();
+    let sets: BTreeSet<GroupSet> = inputs
+        .workloads
+        .iter()
+        .filter(|workload| workload.local)
+        .map(|workload| members[&workload.name].clone())
+        .collect();
+    let compiled = compile(inputs.policy, &sets, &mut numbers.rules)?;
+    // The same rows keep the same allocation, so that "nothing changed" is a comparison of pointers from here on.
+    let policy = match &numbers.policy {
+        Some(before) if **before == compiled => before.clone(),
+        _ => Arc::new(compiled),
+    };
+    let flips = numbers.policy.as_ref().is_none_or(|before| !Arc::ptr_eq(before, &policy));
+    numbers.policy = Some(policy.clone());
+
+    let mut build =
+        Build { inputs, cover: Cover::new(&policy.slots), policy: &policy, members: &members, warnings: Vec::new() };
+    let holders = build.holders();
+    let parties: Vec<(Holder, Identity)> =
+        holders.iter().map(|(holder, known)| (holder.clone(), known.identity)).collect();
+    let mut identities = numbers.identities.assign(&parties, flips);
+    identities.insert(IDENTITY_WORLD, build.identity(&GroupSet::new(), None, Some(Peer::World)));
+
+    let mut contents = Contents {
+        addresses: HashMap::new(),
+        cidrs: HashMap::new(),
+        cgroups: HashMap::new(),
+        interfaces: HashMap::new(),
+        identities,
+        policy: policy.clone(),
+    };
+    for (holder, known) in holders {
+        let identity = numbers.identities.of(&holder);
+        let workload = known.workload.map_or(0, |name| numbers.workload(name));
+        match holder {
+            Holder::Address(address) => {
+                contents.addresses.insert(address, Party { identity, workload, flags: known.flags });
+            }
+            Holder::Cidr(bits, network) => {
+                contents.cidrs.insert((bits, network), Party { identity, workload, flags: known.flags });
+            }
+            Holder::Workload(_) => {}
+        }
+    }
+    for workload in inputs.workloads.iter().filter(|workload| workload.local) {
+        let place = Place {
+            workload: numbers.workload(&workload.name),
+            identity: numbers.identity(&workload.name),
+            flags: if has_addresses_of_its_own(workload, &contents, numbers) { Place::STRICT_SOURCE } else { 0 },
+        };
+        if let Some(cgroup) = &workload.cgroup {
+            contents.cgroups.insert(cgroup.id, place);
+        }
+        if let Some(interface) = &workload.interface {
+            contents.interfaces.insert(interface.index, place);
+        }
+    }
+    for (cgroup, denies) in inputs.scopes {
+        let flags = Place::SCOPE | if *denies { Place::SCOPE_DENIES } else { 0 };
+        contents.cgroups.entry(cgroup.id).or_insert(Place { workload: 0, identity: IDENTITY_WORLD, flags });
+    }
+    let warnings = build.warnings;
+    Ok(Desired { contents, members, warnings })
+}
+
+fn groups_of(policy: &PolicySet, workload: &Workload) -> GroupSet {
+    policy.groups.iter().filter(|group| group.selector.matches(&workload.labels)).map(|group| group.id).collect()
+}
+
+/// Whether the workload has addresses and shares none: only then can its packets be held to them.
+fn has_addresses_of_its_own(workload: &Workload, contents: &Contents, numbers: &mut Numbers) -> bool {
+    let number = numbers.workload(&workload.name);
+    !workload.addresses.is_empty()
+        && workload.addresses.iter().all(|address| {
+            contents.addresses.get(&Address::from(*address)).is_some_and(|party| party.workload == number)
+        })
+}
+
+/// What a holder of an identity is.
+struct Known<'a> {
+    identity: Identity,
+    workload: Option<&'a str>,
+    flags: u32,
+}
+
+struct Build<'a> {
+    inputs: Inputs<'a>,
+    policy: &'a CompiledPolicy,
+    cover: Cover,
+    members: &'a BTreeMap<String, GroupSet>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Build<'a> {
+    /// Everyone who holds an identity, in a fixed order.
+    fn holders(&mut self) -> Vec<(Holder, Known<'a>)> {
+        let mut holders = Vec::new();
+        for workload in self.inputs.workloads.iter().filter(|workload| workload.local) {
+            let identity = self.identity(&self.members[&workload.name], None, None);
+            self.check_slots(&workload.name, &identity);
+            let known = Known { identity, workload: Some(&workload.name), flags: 0 };
+            holders.push((Holder::Workload(workload.name.clone()), known));
+        }
+        for (address, claimants) in self.claims() {
+            let known = self.address(address, &claimants);
+            holders.push((Holder::Address(Address::from(address)), known));
+        }
+        for net in self.cover.nets() {
+            let world = self.policy.slots.get(&Peer::World).copied();
+            let slots = self.cover.slots_of_net(net).into_iter().chain(world);
+            let identity = self.with_slots(&GroupSet::new(), slots);
+            let (bits, network) = cover::key(net);
+            holders.push((Holder::Cidr(bits, network), Known { identity, workload: None, flags: 0 }));
+        }
+        holders
+    }
+
+    /// Addresses, with the workloads that claim each; none for the host's own.
+    fn claims(&self) -> BTreeMap<IpAddr, Vec<&'a Workload>> {
+        let mut claims: BTreeMap<IpAddr, Vec<&Workload>> = BTreeMap::new();
+        for workload in self.inputs.workloads {
+            for address in &workload.addresses {
+                claims.entry(*address).or_default().push(workload);
+            }
+        }
+        for address in self.inputs.host_addresses.iter().filter(|address| !address.is_loopback()) {
+            claims.entry(*address).or_default();
+        }
+        claims
+    }
+
+    fn address(&mut self, address: IpAddr, claimants: &[&'a Workload]) -> Known<'a> {
+        match claimants {
+            [] => Known {
+                identity: self.identity(&GroupSet::new(), Some(address), Some(Peer::Host)),
+                workload: None,
+                flags: Party::HOST,
+            },
+            [workload] => {
+                let identity = self.identity(&self.members[&workload.name], Some(address), None);
+                self.check_slots(&workload.name, &identity);
+                Known { identity, workload: Some(&workload.name), flags: if workload.local { Party::LOCAL } else { 0 } }
+            }
+            [first, rest @ ..] => {
+                // Only what holds for all of them is safe to say of the address.
+                let mut common = self.members[&first.name].clone();
+                for workload in rest {
+                    common.retain(|group| self.members[&workload.name].contains(group));
+                }
+                let names: Vec<&str> = claimants.iter().map(|workload| workload.name.as_str()).collect();
+                self.warnings.push(format!(
+                    "address {address} is claimed by {}: as a peer it has only the groups that all of them share; give each \
+                     its own address",
+                    names.join(" and ")
+                ));
+                Known { identity: self.identity(&common, Some(address), None), workload: None, flags: 0 }
+            }
+        }
+    }
+
+    /// The identity of a set of groups at an address: as a subject its rows, as a peer its slots, the most telling first.
+    fn identity(&self, groups: &GroupSet, address: Option<IpAddr>, entity: Option<Peer>) -> Identity {
+        let group_slots = groups.iter().filter_map(|group| self.policy.slots.get(&Peer::Group(*group)).copied());
+        let cidr_slots = address.map(|address| self.cover.slots(address)).unwrap_or_default();
+        let entity_slot = entity.and_then(|entity| self.policy.slots.get(&entity).copied());
+        self.with_slots(groups, group_slots.chain(cidr_slots).chain(entity_slot))
+    }
+
+    fn with_slots(&self, groups: &GroupSet, slots: impl Iterator<Item = u16>) -> Identity {
+        let (subject, flags) = self.policy.subjects.get(groups).copied().unwrap_or_default();
+        let mut identity = Identity { subject, flags, ..Identity::NOBODY };
+        for slot in slots {
+            let Some(free) = identity.slots.get_mut(usize::from(identity.count)) else {
+                if !groups.is_empty() {
+                    identity.flags |= Identity::GOVERNED | Identity::FULL;
+                }
+                break;
+            };
+            *free = slot;
+            identity.count += 1;
+        }
+        identity
+    }
+
+    fn check_slots(&mut self, name: &str, identity: &Identity) {
+        if identity.flags & Identity::FULL != 0 {
+            self.warnings.push(format!(
+                "workload {name} is in more than {MAX_IDENTITY_SLOTS} groups and CIDRs that rules name: it is denied \
+                 altogether; have it selected by fewer groups"
+            ));
+        }
+    }
+}
+
+// The entities' slots are fixed, whether named or not.
+const _: () = assert!(SLOT_WORLD == 0 && SLOT_HOST == 1);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! What the tables hold for small policies.
+
+use std::net::IpAddr;
+
+use super::*;
+use crate::policy::model::{Established, GroupId, Mode, Origin, Rule, SecurityGroup};
+use crate::workload::{Requirement, Selector, SourceKind};
+
+fn origin() -> Origin {
+    Origin { file: Arc::new("test.yaml".into()), line: 1, column: 1 }
+}
+
+fn group(id: u32, app: &str, peers: &[Peer]) -> SecurityGroup {
+    SecurityGroup {
+        name: app.to_owned(),
+        id: GroupId(id),
+        description: None,
+        selector: Selector { requirements: vec![Requirement::In("app".to_owned(), vec![app.to_owned()])] },
+        ingress: vec![Rule { description: None, peers: peers.to_vec(), ports: None, origin: origin() }],
+        egress: None,
+        mode: Mode::Enforce,
+        established: Established::Revoke,
+        origin: origin(),
+    }
+}
+
+fn workload(name: &str, app: &str, address: &str, cgroup: Option<u64>) -> Workload {
+    Workload {
+        name: name.to_owned(),
+        source: SourceKind::File,
+        labels: [("app".to_owned(), app.to_owned())].into(),
+        cgroup: cgroup.map(|id| CgroupRef { path: name.to_owned(), id }),
+        interface: None,
+        addresses: vec![ip(address)],
+        local: cgroup.is_some(),
+    }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("a literal")
+}
+
+fn cidr(text: &str) -> Peer {
+    Peer::Cidr(text.parse().expect("a literal"))
+}
+
+fn compute(groups: Vec<SecurityGroup>, workloads: &[Workload], numbers: &mut Numbers) -> Desired {
+    let policy = PolicySet { groups, workloads: Vec::new() };
+    let hosts = BTreeSet::from([ip("10.0.0.1"), ip("127.0.0.1")]);
+    desired(Inputs { policy: &policy, workloads, host_addresses: &hosts, scopes: &[] }, numbers)
+        .expect("a small policy")
+}
+
+/// The slots behind an address, as the kernel would find them: exact, else the longest prefix, else the world.
+fn slots(desired: &Desired, address: &str) -> Vec<u16> {
+    let address = Address::from(ip(address));
+    let contents = &desired.contents;
+    let prefix = || {
+        (0..=128).rev().find_map(|bits| {
+            contents.cidrs.iter().find(|((length, net), _)| *length == bits && covers(*length, net, &address))
+        })
+    };
+    let party = contents.addresses.get(&address).copied().or_else(|| prefix().map(|(_, party)| *party));
+    let identity = contents.identities[&party.unwrap_or(Party::WORLD).identity];
+    identity.slots[..usize::from(identity.count)].to_vec()
+}
+
+fn covers(bits: u32, net: &Address, address: &Address) -> bool {
+    let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
+    u128::from_be_bytes(net.octets()) & mask == u128::from_be_bytes(address.octets()) & mask
+}
+
+#[test]
+fn an_exact_address_carries_its_groups_and_every_cidr_that_covers_it() {
+    let peers = [cidr("10.0.0.0/8"), cidr("10.0.0.0/24"), cidr("0.0.0.0/0"), cidr("::/0"), Peer::World, Peer::Host];
+    let mut web = group(2, "web", &peers);
+    web.ingress[0].peers.push(Peer::Group(GroupId(3)));
+    let desired = compute(
+        vec![web, group(3, "api", &[])],
+        &[workload("web-1", "web", "10.0.0.2", Some(7)), workload("api-1", "api", "10.0.0.3", None)],
+        &mut Numbers::default(),
+    );
+    let slot = |peer: &Peer| desired.contents.policy.slots[peer];
+    let nets = [cidr("10.0.0.0/24"), cidr("10.0.0.0/8"), cidr("0.0.0.0/0")].map(|peer| slot(&peer));
+    assert_eq!(slots(&desired, "10.0.0.3"), [&[slot(&Peer::Group(GroupId(3)))], &nets[..]].concat());
+    assert_eq!(slots(&desired, "10.0.0.2"), nets);
+    assert_eq!(slots(&desired, "10.0.0.1"), [&nets[..], &[SLOT_HOST]].concat());
+    assert_eq!(slots(&desired, "10.0.0.99"), [&nets[..], &[SLOT_WORLD]].concat());
+    assert_eq!(slots(&desired, "10.9.0.1"), [&nets[1..], &[SLOT_WORLD]].concat());
+    assert_eq!(slots(&desired, "192.0.2.1"), [nets[2], SLOT_WORLD]);
+    assert_eq!(slots(&desired, "2001:db8::1"), [slot(&cidr("::/0")), SLOT_WORLD]);
+}
+
+#[test]
+fn all_of_ipv6_is_not_all_of_ipv4() {
+    let desired = compute(
+        vec![group(2, "web", &[cidr("::/0"), Peer::World])],
+        &[workload("web-1", "web", "10.0.0.2", Some(7))],
+        &mut Numbers::default(),
+    );
+    assert_eq!(slots(&desired, "192.0.2.1"), [SLOT_WORLD]);
+    assert_eq!(slots(&desired, "2001:db8::1").len(), 2);
+}
+
+#[test]
+fn a_workload_is_governed_where_a_group_selects_it_and_its_numbers_stay() {
+    let mut numbers = Numbers::default();
+    let workloads = [workload("web-1", "web", "10.0.0.2", Some(7)), workload("free", "none", "10.0.0.4", Some(8))];
+    let before = compute(vec![group(2, "web", &[Peer::Host])], &workloads, &mut numbers);
+    let identity =
+        |desired: &Desired, cgroup: u64| desired.contents.identities[&desired.contents.cgroups[&cgroup].identity];
+    assert!(identity(&before, 7).has(Identity::GOVERNED) && !identity(&before, 8).has(Identity::GOVERNED));
+    assert_eq!(before.contents.cgroups[&7].flags, Place::STRICT_SOURCE);
+
+    let again = compute(vec![group(2, "web", &[Peer::Host])], &workloads, &mut numbers);
+    assert!(Arc::ptr_eq(&before.contents.policy, &again.contents.policy));
+    assert_eq!(before.contents.cgroups, again.contents.cgroups);
+    assert_eq!(before.contents.addresses, again.contents.addresses);
+}
+
+#[test]
+fn an_address_that_two_workloads_claim_has_only_what_both_share() {
+    let mut web = group(2, "web", &[Peer::Group(GroupId(2)), Peer::Group(GroupId(3))]);
+    web.selector = Selector::default();
+    let desired = compute(
+        vec![web, group(3, "api", &[])],
+        &[workload("a", "web", "10.0.0.2", Some(7)), workload("b", "api", "10.0.0.2", Some(8))],
+        &mut Numbers::default(),
+    );
+    assert_eq!(slots(&desired, "10.0.0.2"), [desired.contents.policy.slots[&Peer::Group(GroupId(2))]]);
+    assert_eq!(desired.contents.cgroups[&7].flags, 0, "nobody can be held to an address that two claim");
+    assert_eq!(desired.warnings.len(), 1);
+}
+
+#[test]
+fn a_workload_in_more_groups_than_fit_is_denied_altogether() {
+    let ids = 2..(3 + u32::try_from(MAX_IDENTITY_SLOTS).expect("a small constant"));
+    let peers: Vec<Peer> = ids.clone().map(|id| Peer::Group(GroupId(id))).collect();
+    let groups = ids.map(|id| SecurityGroup { name: format!("g{id}"), ..group(id, "web", &peers) }).collect();
+    let desired = compute(groups, &[workload("web-1", "web", "10.0.0.2", Some(7))], &mut Numbers::default());
+    let identity = desired.contents.identities[&desired.contents.cgroups[&7].identity];
+    assert!(identity.has(Identity::GOVERNED | Identity::FULL));
+    assert!(desired.warnings[0].contains("web-1"));
+}

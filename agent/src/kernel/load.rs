@@ -1,0 +1,77 @@
+//! Loading the eBPF object: maps created or adopted from their pins, every program through the verifier.
+
+use std::path::Path;
+
+use aya::programs::Program;
+use aya::{Ebpf, EbpfLoader};
+
+use super::error::KernelError;
+use super::pin::Pins;
+
+/// The eBPF object that the build script made.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs"));
+
+/// Maps that are pinned, so that a later agent finds them as they are.
+pub const MAPS: [&str; 15] = [
+    "CONTROL",
+    "ADDRESSES",
+    "CIDRS",
+    "CGROUPS",
+    "INTERFACES",
+    "IDENTITIES",
+    "PORT_CLASSES",
+    "ROWS",
+    "RULE_REFS",
+    "FLOWS",
+    "FRAGMENTS",
+    "COUNTERS",
+    "RULE_HITS",
+    "EVENTS",
+    "EVENT_BUDGET",
+];
+
+/// `bpf_xdp_load_bytes` came with 5.18 (net/core/filter.c).
+const OLDEST: (u8, u8, u16) = (5, 18, 0);
+
+/// Loads every program; nothing is attached yet.
+///
+/// # Errors
+/// [`KernelError::NoBtf`], [`KernelError::TooOld`], [`KernelError::Object`], [`KernelError::Program`].
+pub fn load(pins: &Pins, max_flows: u32) -> Result<Ebpf, KernelError> {
+    check_kernel()?;
+    let mut loader = EbpfLoader::new();
+    for name in MAPS {
+        loader.map_pin_path(name, pins.map(name));
+    }
+    loader.map_max_entries("FLOWS", max_flows);
+    let mut ebpf = loader.load(OBJECT)?;
+    for (name, program) in ebpf.programs_mut() {
+        load_program(program)
+            .map_err(|source| KernelError::Program { what: format!("loading program {name}"), source })?;
+    }
+    Ok(ebpf)
+}
+
+fn load_program(program: &mut Program) -> Result<(), aya::programs::ProgramError> {
+    match program {
+        Program::CgroupSkb(program) => program.load(),
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
+        Program::Xdp(program) => program.load(),
+        other => unreachable!("the object has no programs of type {:?}", other.prog_type()),
+    }
+}
+
+fn check_kernel() -> Result<(), KernelError> {
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Err(KernelError::NoBtf);
+    }
+    let (major, minor, patch) = OLDEST;
+    if !aya::util::KernelVersion::at_least(major, minor, patch) {
+        let release = nix::sys::utsname::uname()
+            .map(|name| name.release().to_string_lossy().into_owned())
+            .unwrap_or_else(|_| "unknown".to_owned());
+        return Err(KernelError::TooOld(release));
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! Pins: what keeps enforcement in the kernel when the agent is gone.
+//!
+//! Below the bpffs, where `LAYOUT` is [`bulkhead_ebpf::abi::LAYOUT`]:
+//!
+//! ```text
+//! bulkhead/
+//!   vLAYOUT/
+//!     maps/NAME
+//!     links/PROGRAM             cgroup programs
+//!     links/PROGRAM-INTERFACE   XDP and tc, INTERFACE being the index
+//! ```
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bulkhead_ebpf::abi::LAYOUT;
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use super::error::KernelError;
+
+/// The directories of one agent's pins.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    root: PathBuf,
+}
+
+impl Pins {
+    /// Makes the directories, mounting a bpffs at `bpffs` where there is none.
+    ///
+    /// # Errors
+    /// [`KernelError::Bpffs`], [`KernelError::File`].
+    pub fn prepare(bpffs: &Path) -> Result<Self, KernelError> {
+        if !is_bpffs(bpffs) {
+            fs::create_dir_all(bpffs).map_err(|source| file("making", bpffs, source))?;
+            mount(Some("bpf"), bpffs, Some("bpf"), MsFlags::empty(), None::<&str>)
+                .map_err(|errno| KernelError::Bpffs { path: bpffs.to_owned(), source: errno.into() })?;
+            tracing::info!("mounted a bpffs at {}", bpffs.display());
+        }
+        let pins = Self { root: bpffs.join("bulkhead") };
+        for directory in [pins.layout(), pins.maps(), pins.links()] {
+            fs::create_dir_all(&directory).map_err(|source| file("making", &directory, source))?;
+        }
+        Ok(pins)
+    }
+
+    fn layout(&self) -> PathBuf {
+        self.root.join(format!("v{LAYOUT}"))
+    }
+
+    /// Where maps are pinned.
+    #[must_use]
+    pub fn maps(&self) -> PathBuf {
+        self.layout().join("maps")
+    }
+
+    /// Where a map is pinned.
+    #[must_use]
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.maps().join(name)
+    }
+
+    /// Where links are pinned.
+    #[must_use]
+    pub fn links(&self) -> PathBuf {
+        self.layout().join("links")
+    }
+
+    /// Where the link of a cgroup program is pinned.
+    #[must_use]
+    pub fn cgroup_link(&self, program: &str) -> PathBuf {
+        self.links().join(program)
+    }
+
+    /// Where the link of an XDP or tc program is pinned.
+    #[must_use]
+    pub fn interface_link(&self, program: &str, index: u32) -> PathBuf {
+        self.links().join(format!("{program}-{index}"))
+    }
+
+    /// Whether an earlier agent left anything attached.
+    #[must_use]
+    pub fn has_links(&self) -> bool {
+        fs::read_dir(self.links()).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
+    /// Removes every pin, and with the pins everything that they hold: links first, so that no program outlives its maps.
+    ///
+    /// # Errors
+    /// [`KernelError::File`].
+    pub fn remove(&self) -> Result<Vec<String>, KernelError> {
+        remove_below(&self.root)
+    }
+}
+
+/// Removes everything that an agent left in the kernel, and returns what it was.
+///
+/// # Errors
+/// An [`anyhow::Error`] that names the file that could not be removed.
+pub fn detach(bpffs: &Path) -> anyhow::Result<Vec<String>> {
+    Ok(remove_below(&bpffs.join("bulkhead"))?)
+}
+
+fn remove_below(root: &Path) -> Result<Vec<String>, KernelError> {
+    let mut removed = Vec::new();
+    let layouts = match fs::read_dir(root) {
+        Ok(layouts) => layouts,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(removed),
+        Err(source) => return Err(file("reading", root, source)),
+    };
+    for layout in layouts.filter_map(Result::ok) {
+        for kind in ["links", "maps"] {
+            let directory = layout.path().join(kind);
+            let Ok(entries) = fs::read_dir(&directory) else { continue };
+            for entry in entries.filter_map(Result::ok) {
+                let path = entry.path();
+                fs::remove_file(&path).map_err(|source| file("removing", &path, source))?;
+                removed.push(format!("{} {}", kind.trim_end_matches('s'), entry.file_name().to_string_lossy()));
+            }
+            fs::remove_dir(&directory).map_err(|source| file("removing", &directory, source))?;
+        }
+        fs::remove_dir(layout.path()).map_err(|source| file("removing", &layout.path(), source))?;
+    }
+    fs::remove_dir(root).map_err(|source| file("removing", root, source))?;
+    removed.sort();
+    Ok(removed)
+}
+
+fn is_bpffs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|info| info.filesystem_type() == BPF_FS_MAGIC)
+}
+
+pub(super) fn file(what: &'static str, path: &Path, source: io::Error) -> KernelError {
+    KernelError::File { what, path: path.to_owned(), source }
+}
