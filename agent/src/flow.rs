@@ -1,6 +1,11 @@
 //! Flow events: from the kernel's records to lines with names.
 
+pub mod filter;
+mod limit;
+pub mod record;
+
 use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::view::FlowRule;
 
@@ -20,4 +25,21 @@ pub struct Named {
     pub name: String,
     /// Names of its groups.
     pub groups: Vec<String>,
+}
+
+/// The names that hold now: the controller publishes, the recorder and the metrics read.
+#[derive(Clone, Debug, Default)]
+pub struct SharedNames(Arc<RwLock<Arc<Names>>>);
+
+impl SharedNames {
+    /// Replaces all names at once.
+    pub fn publish(&self, names: Names) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(names);
+    }
+
+    /// The names that hold now.
+    #[must_use]
+    pub fn load(&self) -> Arc<Names> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
 }

@@ -1,10 +1,20 @@
 //! The Bulkhead agent: from YAML and workloads to the kernel's maps.
 
+pub mod admin;
+pub mod cli;
+pub mod client;
+pub mod config;
 pub mod controller;
 pub mod desired;
+pub mod exit;
 pub mod flow;
+mod http;
 pub mod kernel;
+pub mod log;
+pub mod metrics;
 pub mod policy;
+pub mod print;
 pub mod source;
+pub mod surface;
 pub mod view;
 pub mod workload;

@@ -142,6 +142,9 @@ pub struct FlowView {
     pub destination: IpAddr,
     /// Destination port, where there is one.
     pub destination_port: Option<u16>,
+    /// ICMP or ICMPv6 type and code.
+    #[serde(default)]
+    pub icmp: Option<IcmpView>,
     /// The local workload that was judged.
     pub workload: Option<String>,
     /// Its groups.
@@ -156,6 +159,16 @@ pub struct FlowView {
     pub generation: u32,
     /// Process at the connect and sendmsg hooks.
     pub process: Option<u32>,
+}
+
+/// What an ICMP or ICMPv6 packet says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IcmpView {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: u8,
+    /// Its code.
+    pub code: u8,
 }
 
 /// The rule behind a verdict.

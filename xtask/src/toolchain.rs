@@ -208,6 +208,8 @@ impl EbpfBuild<'_> {
         let mut flags = vec![
             "-Cdebuginfo=2".to_string(),
             "-Clink-arg=--btf".to_string(),
+            // LLVM 22 crashes while it expands some of our copies in order (in its "post-RA pseudo instruction expansion").
+            "-Clink-arg=--disable-expand-memcpy-in-order".to_string(),
             format!("--cfg=bpf_target_arch=\"{}\"", kernel_arch(self.host_arch)),
         ];
         if self.deny_warnings {
@@ -317,7 +319,15 @@ mod tests {
         let command = built_with(&Arrangement::Debian);
         let flags = variable(&command, "CARGO_ENCODED_RUSTFLAGS").expect("the flags are set");
         let flags: Vec<_> = flags.split('\u{1f}').collect();
-        assert_eq!(flags, ["-Cdebuginfo=2", "-Clink-arg=--btf", "--cfg=bpf_target_arch=\"riscv64\""]);
+        assert_eq!(
+            flags,
+            [
+                "-Cdebuginfo=2",
+                "-Clink-arg=--btf",
+                "-Clink-arg=--disable-expand-memcpy-in-order",
+                "--cfg=bpf_target_arch=\"riscv64\""
+            ]
+        );
         assert!(command.get_envs().any(|(key, value)| key == "RUSTC_WORKSPACE_WRAPPER" && value.is_none()));
     }
 }

@@ -5,14 +5,17 @@ use std::path::PathBuf;
 use aya::EbpfError;
 use aya::maps::MapError;
 use aya::pin::PinError;
-use aya::programs::ProgramError;
-use aya::programs::links::LinkError;
+
+/// Why a program could not be loaded or attached: aya has an error type for each step.
+pub type Refusal = Box<dyn std::error::Error + Send + Sync>;
 
 /// An operation that the kernel refused.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// The kernel has no type information of its own.
-    #[error("this kernel has no BTF (/sys/kernel/btf/vmlinux is missing); run a kernel built with CONFIG_DEBUG_INFO_BTF=y")]
+    #[error(
+        "this kernel has no BTF (/sys/kernel/btf/vmlinux is missing); run a kernel built with CONFIG_DEBUG_INFO_BTF=y"
+    )]
     NoBtf,
     /// Too old a kernel.
     #[error("this kernel is {0}, and Bulkhead needs Linux 5.18 or newer; upgrade the kernel")]
@@ -44,15 +47,7 @@ pub enum KernelError {
         /// What was tried.
         what: String,
         /// Why it failed.
-        source: ProgramError,
-    },
-    /// A link.
-    #[error("{what}: {source}")]
-    Link {
-        /// What was tried.
-        what: String,
-        /// Why it failed.
-        source: LinkError,
+        source: Refusal,
     },
     /// A pin.
     #[error("pinning {path}: {source}; remove what is there with `bulkhead detach`")]
@@ -73,7 +68,9 @@ pub enum KernelError {
         source: MapError,
     },
     /// An interface that does not exist.
-    #[error("there is no interface {0} in this network namespace; `ip link` lists them, and --uplink names one or `none`")]
+    #[error(
+        "there is no interface {0} in this network namespace; `ip link` lists them, and --uplink names one or `none`"
+    )]
     NoInterface(String),
     /// An object of another build.
     #[error("the eBPF object has no {0}; rebuild the agent with `cargo xtask build`")]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use aya::programs::Program;
+use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 
 use super::error::KernelError;
@@ -31,7 +32,7 @@ pub const MAPS: [&str; 15] = [
 ];
 
 /// `bpf_xdp_load_bytes` came with 5.18 (net/core/filter.c).
-const OLDEST: (u8, u8, u16) = (5, 18, 0);
+const OLDEST: KernelVersion = KernelVersion::new(5, 18, 0);
 
 /// Loads every program; nothing is attached yet.
 ///
@@ -46,8 +47,10 @@ pub fn load(pins: &Pins, max_flows: u32) -> Result<Ebpf, KernelError> {
     loader.map_max_entries("FLOWS", max_flows);
     let mut ebpf = loader.load(OBJECT)?;
     for (name, program) in ebpf.programs_mut() {
-        load_program(program)
-            .map_err(|source| KernelError::Program { what: format!("loading program {name}"), source })?;
+        load_program(program).map_err(|source| KernelError::Program {
+            what: format!("loading program {name}"),
+            source: source.into(),
+        })?;
     }
     Ok(ebpf)
 }
@@ -66,8 +69,7 @@ fn check_kernel() -> Result<(), KernelError> {
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         return Err(KernelError::NoBtf);
     }
-    let (major, minor, patch) = OLDEST;
-    if !aya::util::KernelVersion::at_least(major, minor, patch) {
+    if KernelVersion::current().is_ok_and(|current| current < OLDEST) {
         let release = nix::sys::utsname::uname()
             .map(|name| name.release().to_string_lossy().into_owned())
             .unwrap_or_else(|_| "unknown".to_owned());

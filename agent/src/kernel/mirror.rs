@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use aya::maps::{MapData, MapError};
 use aya::maps::lpm_trie::Key;
+use aya::maps::{MapData, MapError};
 use bulkhead_ebpf::abi::{Address, Party};
 
 use super::error::KernelError;
@@ -70,7 +70,8 @@ impl<K: Clone + Eq + Hash, V: Copy + PartialEq, B: Backing<K, V>> Mirror<K, V, B
     /// # Errors
     /// [`KernelError::Map`].
     pub fn read(name: &'static str, backing: B) -> Result<Self, KernelError> {
-        let entries = backing.entries().map_err(|source| KernelError::Map { map: name, operation: "reading", source })?;
+        let entries =
+            backing.entries().map_err(|source| KernelError::Map { map: name, operation: "reading", source })?;
         Ok(Self { name, backing, content: entries.into_iter().collect() })
     }
 
@@ -87,9 +88,11 @@ impl<K: Clone + Eq + Hash, V: Copy + PartialEq, B: Backing<K, V>> Mirror<K, V, B
         if self.content.get(key) == Some(&value) {
             return Ok(false);
         }
-        self.backing
-            .write(key, &value)
-            .map_err(|source| KernelError::Map { map: self.name, operation: "writing an entry", source })?;
+        self.backing.write(key, &value).map_err(|source| KernelError::Map {
+            map: self.name,
+            operation: "writing an entry",
+            source,
+        })?;
         self.content.insert(key.clone(), value);
         Ok(true)
     }

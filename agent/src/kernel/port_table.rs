@@ -9,8 +9,8 @@ use aya::maps::MapData;
 use bulkhead_ebpf::abi::PORT_INDEXES;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::pin::file;
 use super::error::KernelError;
+use super::pin::file;
 
 /// Classes of one copy.
 const CLASSES: usize = PORT_INDEXES as usize;

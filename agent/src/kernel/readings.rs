@@ -1,9 +1,13 @@
 //! Reading counters and sizes out of the maps, through handles of their own.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use aya::maps::{Array, HashMap as KernelHash, IterableMap, MapData, PerCpuArray};
-use bulkhead_ebpf::abi::{self, COUNTERS, Count, Hook, Reason, Verdict, counter_parts};
+use aya::maps::{HashMap as KernelHash, MapData, PerCpuArray};
+use bulkhead_ebpf::abi::{
+    self, COUNTERS, Count, Flow, FlowKey, Fragment, FragmentKey, Hook, Reason, Verdict, counter_parts,
+};
 
 use super::Readings;
 use super::error::KernelError;
@@ -11,12 +15,97 @@ use super::pin::Pins;
 use super::tables::open;
 use crate::view::MapView;
 
-/// The kernel's counters.
+/// The kernel's counters, and the sizes of its maps.
 pub struct KernelReadings {
     counters: PerCpuArray<MapData, Count>,
     rule_hits: PerCpuArray<MapData, u64>,
+    /// Second and number of events sent, in one word; events lost.
     budget: PerCpuArray<MapData, [u64; 2]>,
-    sizes: Vec<(&'static str, MapData, u32)>,
-    /// How many rule numbers were given so far; the map has room for many more.
-    rules: std::sync::atomic::AtomicU32,
+    flows: KernelHash<MapData, FlowKey, Flow>,
+    fragments: KernelHash<MapData, FragmentKey, Fragment>,
+    max_flows: u32,
+    written: Mutex<BTreeMap<&'static str, u64>>,
+    rules: AtomicU32,
+}
+
+impl KernelReadings {
+    /// Opens the pinned maps.
+    ///
+    /// # Errors
+    /// [`KernelError::Map`].
+    pub fn open(pins: &Pins) -> Result<Self, KernelError> {
+        let flows = MapData::from_pin(pins.map("FLOWS"))
+            .and_then(|data| data.info())
+            .map_err(|source| KernelError::Map { map: "FLOWS", operation: "reading its size", source })?;
+        Ok(Self {
+            counters: open(pins, "COUNTERS")?,
+            rule_hits: open(pins, "RULE_HITS")?,
+            budget: open(pins, "EVENT_BUDGET")?,
+            flows: open(pins, "FLOWS")?,
+            fragments: open(pins, "FRAGMENTS")?,
+            max_flows: flows.max_entries(),
+            written: Mutex::default(),
+            rules: AtomicU32::new(0),
+        })
+    }
+
+    /// Notes how many entries the agent wrote to each of its own maps, and how many rule numbers it gave.
+    pub fn note(&self, written: BTreeMap<&'static str, u64>, rules: u32) {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = written;
+        self.rules.store(rules, Ordering::Relaxed);
+    }
+}
+
+impl Readings for KernelReadings {
+    fn counts(&self) -> Vec<(Hook, Verdict, Reason, Count)> {
+        (0..COUNTERS)
+            .filter_map(|index| {
+                let (hook, verdict, reason) = counter_parts(index)?;
+                let per_cpu = self.counters.get(&index, 0).ok()?;
+                let count = per_cpu.iter().fold(Count::default(), |sum, count| Count {
+                    packets: sum.packets + count.packets,
+                    bytes: sum.bytes + count.bytes,
+                });
+                (count.packets > 0).then_some((hook, verdict, reason, count))
+            })
+            .collect()
+    }
+
+    fn rule_hits(&self) -> Vec<(u32, u64)> {
+        (0..self.rules.load(Ordering::Relaxed))
+            .filter_map(|rule| {
+                let hits: u64 = self.rule_hits.get(&rule, 0).ok()?.iter().sum();
+                (hits > 0).then_some((rule, hits))
+            })
+            .collect()
+    }
+
+    fn maps(&self) -> Vec<MapView> {
+        // An entry that goes while its neighbour is asked for starts the kernel's walk over: hence the bound.
+        let flows = self.flows.keys().take(self.max_flows as usize).filter(Result::is_ok).count();
+        let fragments = self.fragments.keys().take(abi::FRAGMENTS as usize).filter(Result::is_ok).count();
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = [
+            ("addresses", abi::ADDRESSES),
+            ("cidrs", abi::CIDRS),
+            ("cgroups", abi::CGROUPS),
+            ("interfaces", abi::INTERFACES),
+            ("identities", abi::IDENTITIES),
+            ("rows", abi::ROWS),
+            ("rule_refs", abi::RULE_REFS),
+        ]
+        .map(|(map, capacity)| (map, written.get(map).copied().unwrap_or_default(), capacity));
+        own.into_iter()
+            .chain([
+                ("flows", flows as u64, self.max_flows),
+                ("fragments", fragments as u64, abi::FRAGMENTS),
+                ("rule_hits", u64::from(self.rules.load(Ordering::Relaxed)), abi::MAX_RULES),
+            ])
+            .map(|(map, entries, capacity)| MapView { map: map.to_owned(), entries, capacity: u64::from(capacity) })
+            .collect()
+    }
+
+    fn events_lost(&self) -> u64 {
+        self.budget.get(&0, 0).map_or(0, |per_cpu| per_cpu.iter().map(|[_, lost]| lost).sum())
+    }
 }

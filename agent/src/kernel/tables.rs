@@ -66,8 +66,11 @@ impl Tables {
             .get(&0, 0)
             .map_err(|source| KernelError::Map { map: "CONTROL", operation: "reading", source })?
             .generation;
-        let ports = MapData::from_pin(pins.map("PORT_CLASSES"))
-            .map_err(|source| KernelError::Map { map: "PORT_CLASSES", operation: "opening", source })?;
+        let ports = MapData::from_pin(pins.map("PORT_CLASSES")).map_err(|source| KernelError::Map {
+            map: "PORT_CLASSES",
+            operation: "opening",
+            source,
+        })?;
         Ok(Self {
             control,
             settings,
@@ -139,8 +142,7 @@ impl Tables {
         let policy = &contents.policy;
         let in_copy = |key: &RowKey| RowKey { copy: copy as u8, ..*key };
         let out_of_copy = |key: &RowKey| RowKey { copy: 0, ..*key };
-        self.rows
-            .retain(|key| u32::from(key.copy) != copy || policy.rows.contains_key(&out_of_copy(key)))?;
+        self.rows.retain(|key| u32::from(key.copy) != copy || policy.rows.contains_key(&out_of_copy(key)))?;
         for (key, row) in &policy.rows {
             self.rows.set(&in_copy(key), *row)?;
         }
@@ -152,8 +154,7 @@ impl Tables {
             self.rules.set(&RuleKey { row: in_copy(&key.row), ..*key }, *rule)?;
         }
         self.ports.write(copy, &policy.ports.table());
-        self.identities
-            .retain(|key| key.copy != copy || contents.identities.contains_key(&key.identity))?;
+        self.identities.retain(|key| key.copy != copy || contents.identities.contains_key(&key.identity))?;
         for (identity, meaning) in &contents.identities {
             self.identities.set(&IdentityKey { identity: *identity, copy }, *meaning)?;
         }
@@ -240,9 +241,11 @@ impl Tables {
 
     /// Step 4: the one word.
     fn commit(&mut self, generation: u32) -> Result<(), KernelError> {
-        self.control
-            .set(0, Control { generation, settings: self.settings }, 0)
-            .map_err(|source| KernelError::Map { map: "CONTROL", operation: "writing", source })?;
+        self.control.set(0, Control { generation, settings: self.settings }, 0).map_err(|source| KernelError::Map {
+            map: "CONTROL",
+            operation: "writing",
+            source,
+        })?;
         self.generation = generation;
         Ok(())
     }

@@ -1,0 +1,111 @@
+//! The command line: what there is to ask for, and how each answer ends the process.
+
+pub mod detach;
+pub mod flows;
+pub mod groups;
+pub mod run;
+pub mod status;
+pub mod workloads;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::RunOptions;
+use crate::exit::{Exit, Failure};
+
+/// Security groups between labelled workloads, enforced with eBPF.
+#[derive(Debug, Parser)]
+#[command(name = "bulkhead", version, propagate_version = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Enforce the policy on this host, until stopped; what is enforced then stays
+    Run(Box<RunOptions>),
+    /// Show whether the agent enforces, what policy, where, and how full its tables are
+    Status(status::StatusOptions),
+    /// List the workloads that the agent knows, with their groups
+    Workloads(workloads::WorkloadsOptions),
+    /// List the security groups in force, with their members and rules
+    Groups(groups::GroupsOptions),
+    /// Show judgements of the kernel: new, denied and audited flows
+    Flows(flows::FlowsOptions),
+    /// Take everything that Bulkhead enforces out of the kernel
+    Detach(detach::DetachOptions),
+}
+
+/// Parses the command line, does what it says, and tells how it ended.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Cli::parse().command.execute() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nothing is left to tell where standard error is closed.
+            let _ = writeln!(io::stderr(), "bulkhead: {failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+impl Command {
+    fn execute(self) -> Result<(), Failure> {
+        match self {
+            Self::Run(options) => run::run(*options),
+            Self::Status(options) => wait(status::status(options)),
+            Self::Workloads(options) => wait(workloads::workloads(options)),
+            Self::Groups(options) => wait(groups::groups(options)),
+            Self::Flows(options) => wait(flows::flows(options)),
+            Self::Detach(options) => detach::detach(&options),
+        }
+    }
+}
+
+/// Runs one short-lived command.
+fn wait(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        let error = anyhow::Error::from(error).context("cannot start the event loop");
+        Failure::new(Exit::OsErr, error, "see whether the limits on open files and processes are exhausted")
+    })?;
+    runtime.block_on(command)
+}
+
+/// Writes to standard output.
+///
+/// # Errors
+/// An output that refuses. One whose reader went away (`bulkhead flows | head`) ends the process as asked: quietly.
+pub(crate) fn put(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            let error = anyhow::Error::from(error).context("cannot write to standard output");
+            Err(Failure::new(Exit::IoErr, error, "see whether the disk behind it is full"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_option_is_a_usage_error() {
+        let error = Cli::try_parse_from(["bulkhead", "run", "--nonsense"]).expect_err("no such option");
+        assert_eq!(error.exit_code(), Exit::Usage as i32);
+    }
+}

@@ -1,0 +1,47 @@
+//! `bulkhead detach`: nothing is enforced any more.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::admin::socket::refuse_if_held;
+use crate::config::{AdminOptions, DEFAULT_BPFFS};
+use crate::exit::{Exit, Failure};
+use crate::kernel;
+
+/// Options of `bulkhead detach`.
+#[derive(Args, Clone, Debug)]
+pub struct DetachOptions {
+    /// Where bpffs is mounted, as the agent was told
+    #[arg(long, env = "BULKHEAD_BPFFS", hide_env_values = true, value_name = "PATH", default_value = DEFAULT_BPFFS)]
+    bpffs: PathBuf,
+    #[command(flatten)]
+    admin: AdminOptions,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Removes everything that was pinned, and says what that was.
+pub(super) fn detach(options: &DetachOptions) -> Result<(), Failure> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Failure::message(Exit::NoPerm, "only root can take programs out of the kernel", "use sudo"));
+    }
+    // A running agent holds links of its own: it would go on enforcing.
+    super::wait(refuse_if_held(&options.admin.admin))?;
+    let removed = kernel::pin::detach(&options.bpffs).map_err(|error| match error.downcast::<Failure>() {
+        Ok(failure) => failure,
+        Err(error) => Failure::new(
+            Exit::OsErr,
+            error.context(format!("cannot remove everything below {}", options.bpffs.display())),
+            "stop the agent and try again",
+        ),
+    })?;
+    if options.json {
+        return super::put(&format!("{}\n", serde_json::json!({ "removed": removed })));
+    }
+    if removed.is_empty() {
+        return super::put("nothing was attached\n");
+    }
+    super::put(&removed.iter().map(|what| format!("removed {what}\n")).collect::<String>())
+}

@@ -1,0 +1,239 @@
+//! What `bulkhead run` is told: flags, each of which is an environment variable too.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use bulkhead_ebpf::abi::FLOWS;
+use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
+use clap::{Args, ValueEnum};
+
+use crate::exit::{Exit, Failure};
+
+/// Where the admin socket is, unless told otherwise.
+pub const DEFAULT_ADMIN: &str = "/run/bulkhead/admin.sock";
+/// Where bpffs is mounted, unless told otherwise.
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
+
+/// Options of `bulkhead run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunOptions {
+    /// A policy file, or a directory whose *.yaml and *.yml files are read; repeatable
+    #[arg(
+        long,
+        env = "BULKHEAD_POLICIES",
+        hide_env_values = true,
+        value_name = "PATH",
+        value_delimiter = ',',
+        default_value = "/etc/bulkhead/policies"
+    )]
+    pub policies: Vec<PathBuf>,
+
+    /// Root of the cgroup v2 tree [default: where cgroup2 is mounted]
+    #[arg(long, env = "BULKHEAD_CGROUP_ROOT", hide_env_values = true, value_name = "PATH")]
+    pub cgroup_root: Option<PathBuf>,
+
+    /// A part of the cgroup tree whose units become workloads; repeatable
+    #[arg(
+        long,
+        env = "BULKHEAD_MANAGED_SCOPE",
+        hide_env_values = true,
+        value_name = "SCOPE",
+        value_delimiter = ',',
+        default_value = "system.slice",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub managed_scope: Vec<String>,
+
+    /// Where bpffs is mounted; programs and maps are pinned in its directory `bulkhead`
+    #[arg(long, env = "BULKHEAD_BPFFS", hide_env_values = true, value_name = "PATH", default_value = DEFAULT_BPFFS)]
+    pub bpffs: PathBuf,
+
+    /// An interface that gets the XDP program, or `none`; repeatable [default: the interfaces of the default routes]
+    #[arg(
+        long,
+        env = "BULKHEAD_UPLINK",
+        hide_env_values = true,
+        value_name = "IFACE",
+        value_delimiter = ',',
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub uplink: Vec<String>,
+
+    /// Address and port for metrics, /healthz and /readyz, or `none`
+    #[arg(
+        long,
+        env = "BULKHEAD_METRICS",
+        hide_env_values = true,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:9469"
+    )]
+    pub metrics: Listen,
+
+    /// The Unix socket of the admin API, for root alone
+    #[arg(long, env = "BULKHEAD_ADMIN", hide_env_values = true, value_name = "PATH", default_value = DEFAULT_ADMIN)]
+    pub admin: PathBuf,
+
+    /// How log lines look
+    #[arg(long, env = "BULKHEAD_LOG_FORMAT", hide_env_values = true, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+
+    /// What is logged: a level, or directives such as `info,bulkhead::flow=warn`
+    #[arg(long, env = "BULKHEAD_LOG_LEVEL", hide_env_values = true, value_name = "FILTER", default_value = "info")]
+    pub log_level: String,
+
+    /// Take everything out of the kernel at a clean stop, instead of leaving it enforced
+    #[arg(long, env = "BULKHEAD_DETACH_ON_EXIT", hide_env_values = true, value_parser = BoolishValueParser::new())]
+    pub detach_on_exit: bool,
+
+    /// Flows that the flow table holds; the one idle longest gives way when it is full
+    #[arg(
+        long,
+        env = "BULKHEAD_MAX_FLOWS",
+        hide_env_values = true,
+        value_name = "N",
+        default_value_t = FLOWS,
+        value_parser = clap::value_parser!(u32).range(1_024..=16_777_216)
+    )]
+    pub max_flows: u32,
+}
+
+impl RunOptions {
+    /// Which interfaces get the XDP program.
+    ///
+    /// # Errors
+    /// `none` beside names of interfaces.
+    pub fn uplinks(&self) -> Result<Uplinks, Failure> {
+        match self.uplink.as_slice() {
+            [] => Ok(Uplinks::DefaultRoutes),
+            [only] if only == "none" => Ok(Uplinks::None),
+            names if names.iter().any(|name| name == "none") => Err(Failure::message(
+                Exit::Usage,
+                format!("--uplink says both `none` and interfaces: {}", names.join(", ")),
+                "give either `none` alone or names of interfaces",
+            )),
+            names => Ok(Uplinks::Named(names.to_vec())),
+        }
+    }
+}
+
+/// Which interfaces get the XDP program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Uplinks {
+    /// Those of the default routes.
+    DefaultRoutes,
+    /// None.
+    None,
+    /// These.
+    Named(Vec<String>),
+}
+
+/// The socket of a running agent, for the commands that ask it.
+#[derive(Args, Clone, Debug)]
+pub struct AdminOptions {
+    /// The agent's Unix socket
+    #[arg(long, env = "BULKHEAD_ADMIN", hide_env_values = true, value_name = "PATH", default_value = DEFAULT_ADMIN)]
+    pub admin: PathBuf,
+}
+
+/// An address to listen at, or `none`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// Nowhere.
+    Off,
+    /// Here.
+    At(SocketAddr),
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self::Off);
+        }
+        text.parse().map(Self::At).map_err(|_| {
+            "write an IP address and a port, such as 127.0.0.1:9469 or [::]:9469, or `none` for no listener".to_owned()
+        })
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        run: RunOptions,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<RunOptions, clap::Error> {
+        Command::try_parse_from([&["bulkhead"], arguments].concat()).map(|command| command.run)
+    }
+
+    #[test]
+    fn every_option_has_an_environment_variable() {
+        let command = <Command as clap::CommandFactory>::command();
+        for option in command.get_arguments() {
+            let variable = format!("BULKHEAD_{}", option.get_id().as_str().to_uppercase());
+            assert_eq!(option.get_env().and_then(|name| name.to_str()), Some(variable.as_str()));
+        }
+    }
+
+    #[test]
+    fn without_options_everything_has_a_default() {
+        let options = parse(&[]).expect("no option is required");
+        assert_eq!(options.policies, [PathBuf::from("/etc/bulkhead/policies")]);
+        assert_eq!(options.managed_scope, ["system.slice"]);
+        assert_eq!(options.uplinks().expect("nothing to contradict"), Uplinks::DefaultRoutes);
+        assert_eq!(options.metrics, Listen::At(SocketAddr::from(([127, 0, 0, 1], 9469))));
+        assert_eq!(options.max_flows, FLOWS);
+        assert!(!options.detach_on_exit);
+    }
+
+    #[test]
+    fn lists_are_given_by_repetition_or_with_commas() {
+        let options = parse(&["--policies", "a,b", "--policies", "c", "--uplink", "eth0,eth1"]).expect("valid");
+        assert_eq!(options.policies, ["a", "b", "c"].map(PathBuf::from));
+        let named = Uplinks::Named(vec!["eth0".into(), "eth1".into()]);
+        assert_eq!(options.uplinks().expect("names alone"), named);
+    }
+
+    #[test]
+    fn none_switches_uplinks_and_metrics_off_but_not_beside_names() {
+        let options = parse(&["--uplink", "none", "--metrics", "none"]).expect("valid");
+        assert_eq!(options.uplinks().expect("none alone"), Uplinks::None);
+        assert_eq!(options.metrics, Listen::Off);
+        let both = parse(&["--uplink", "eth0,none"]).expect("clap sees no contradiction");
+        assert_eq!(both.uplinks().expect_err("a contradiction").exit, Exit::Usage);
+    }
+
+    #[test]
+    fn an_address_without_port_is_refused_with_an_example() {
+        let error = parse(&["--metrics", "localhost"]).expect_err("no port").to_string();
+        assert!(error.contains("127.0.0.1:9469"), "{error}");
+    }
+}

@@ -1,0 +1,213 @@
+//! Attaching: links, pinned so that they outlive the agent, replaced in place when a new agent takes over.
+
+mod interface;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use aya::Ebpf;
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, ProgramError, XdpMode};
+
+use super::error::{KernelError, Refusal};
+use super::pin::{Pins, file};
+use crate::view::AttachmentView;
+
+/// The cgroup programs, by the name of their function.
+const CGROUP_PROGRAMS: [&str; 6] = ["cgroup_egress", "cgroup_ingress", "connect4", "connect6", "sendmsg4", "sendmsg6"];
+
+/// Everything that is attached. Dropping it detaches nothing: the pins hold the links.
+pub struct Attachments {
+    ebpf: Ebpf,
+    pins: Pins,
+    attached: BTreeMap<PathBuf, AttachmentView>,
+}
+
+impl Attachments {
+    /// Takes over the loaded object; nothing is attached yet.
+    #[must_use]
+    pub const fn new(ebpf: Ebpf, pins: Pins) -> Self {
+        Self { ebpf, pins, attached: BTreeMap::new() }
+    }
+
+    /// What is attached where.
+    #[must_use]
+    pub fn views(&self) -> Vec<AttachmentView> {
+        self.attached.values().cloned().collect()
+    }
+
+    /// Attaches the cgroup programs at the root of the cgroup tree. Where an earlier agent's links are pinned, the new ones
+    /// are attached beside them before they go: packets then pass both, and the maps are the same.
+    ///
+    /// # Errors
+    /// [`KernelError::File`], [`KernelError::Program`], [`KernelError::Pin`].
+    pub fn attach_cgroup(&mut self, root: &Path) -> Result<(), KernelError> {
+        let cgroup = File::open(root).map_err(|source| file("opening", root, source))?;
+        for name in CGROUP_PROGRAMS {
+            let what = || format!("attaching {name} to {}", root.display());
+            let link =
+                self.cgroup_link(name, &cgroup).map_err(|source| KernelError::Program { what: what(), source })?;
+            let pin = self.pins.cgroup_link(name);
+            pin_over(link, &pin)?;
+            self.attached.insert(pin, view(name, &root.display().to_string(), ""));
+        }
+        Ok(())
+    }
+
+    fn cgroup_link(&mut self, name: &'static str, cgroup: &File) -> Result<FdLink, Refusal> {
+        let program = self.ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
+        let mode = CgroupAttachMode::Single;
+        match name {
+            "cgroup_egress" | "cgroup_ingress" => {
+                let direction =
+                    if name == "cgroup_egress" { CgroupSkbAttachType::Egress } else { CgroupSkbAttachType::Ingress };
+                let program: &mut CgroupSkb = program.try_into()?;
+                let id = program.attach(cgroup, direction, mode)?;
+                Ok(program.take_link(id)?.try_into()?)
+            }
+            _ => {
+                let program: &mut CgroupSockAddr = program.try_into()?;
+                let id = program.attach(cgroup, mode)?;
+                Ok(program.take_link(id)?.try_into()?)
+            }
+        }
+    }
+
+    /// Attaches XDP to an uplink, in the driver where it can, generically elsewhere.
+    ///
+    /// # Errors
+    /// [`KernelError::NoInterface`], [`KernelError::Program`], [`KernelError::Pin`].
+    pub fn attach_uplink(&mut self, name: &str) -> Result<(), KernelError> {
+        let index = interface::index(name)?;
+        let pin = self.pins.interface_link("uplink", index);
+        let mut used = None;
+        let link = match PinnedLink::from_pin(&pin) {
+            Ok(pinned) => interface::replace_xdp(&mut self.ebpf, pinned.into()).map(|()| None),
+            Err(_) => [(XdpMode::Driver, "native"), (XdpMode::Skb, "generic")]
+                .into_iter()
+                .find_map(|(mode, text)| {
+                    let link = interface::attach_xdp(&mut self.ebpf, index, mode);
+                    used = Some(text);
+                    // The last mode's error is the one to tell.
+                    (link.is_ok() || mode == XdpMode::Skb).then_some(link)
+                })
+                .expect("the last mode always answers")
+                .map(Some),
+        }
+        .map_err(|source| KernelError::Program { what: format!("attaching XDP to {name}"), source })?;
+        if let Some(link) = link {
+            pin_over(link, &pin)?;
+        }
+        self.attached.insert(pin, view("xdp", name, used.unwrap_or("kept")));
+        Ok(())
+    }
+
+    /// Attaches tc in both directions to exactly the given interfaces, and lets go of all others.
+    ///
+    /// # Errors
+    /// The first that failed, after all were tried.
+    pub fn attach_interfaces(&mut self, wanted: &BTreeMap<u32, String>) -> Result<(), KernelError> {
+        let mut result = Ok(());
+        for (index, name) in wanted {
+            for program in interface::TC_PROGRAMS {
+                let pin = self.pins.interface_link(program, *index);
+                if self.attached.get(&pin).is_some_and(|view| view.target == *name) {
+                    continue;
+                }
+                match self.attach_tc(program, *index, name, &pin) {
+                    Ok(mode) => {
+                        self.attached.insert(pin, view(program, name, mode));
+                    }
+                    Err(error) => result = Err(error),
+                }
+            }
+        }
+        let stale: Vec<PathBuf> = self.stale_interfaces(wanted);
+        for pin in stale {
+            interface::detach_clsact(&pin, self.attached.get(&pin));
+            match fs::remove_file(&pin) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(source) => result = Err(file("removing", &pin, source)),
+            }
+            self.attached.remove(&pin);
+        }
+        result
+    }
+
+    fn attach_tc(
+        &mut self,
+        program: &'static str,
+        index: u32,
+        name: &str,
+        pin: &Path,
+    ) -> Result<&'static str, KernelError> {
+        let fail = |source| KernelError::Program { what: format!("attaching {program} to {name}"), source };
+        if let Ok(pinned) = PinnedLink::from_pin(pin) {
+            if interface::replace_tc(&mut self.ebpf, program, pinned.into()).is_ok() {
+                return Ok("tcx");
+            }
+            // The interface is gone and its number has come back: the old link holds nothing.
+            fs::remove_file(pin).map_err(|source| file("removing", pin, source))?;
+        }
+        match interface::attach_tc(&mut self.ebpf, program, index, name).map_err(fail)? {
+            Some(link) => pin_over(link, pin).map(|()| "tcx"),
+            None => Ok("clsact"),
+        }
+    }
+
+    /// Pins of tc links that nobody wants: of interfaces that went, and what an earlier agent left.
+    fn stale_interfaces(&self, wanted: &BTreeMap<u32, String>) -> Vec<PathBuf> {
+        let keep = |path: &PathBuf| {
+            interface::TC_PROGRAMS
+                .iter()
+                .any(|program| wanted.keys().any(|index| *path == self.pins.interface_link(program, *index)))
+        };
+        let is_tc = |path: &PathBuf| {
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| interface::TC_PROGRAMS.iter().any(|program| name.starts_with(program)))
+        };
+        let pinned =
+            fs::read_dir(self.pins.links()).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+        let mut stale: Vec<PathBuf> =
+            pinned.chain(self.attached.keys().cloned()).filter(is_tc).filter(|path| !keep(path)).collect();
+        stale.sort();
+        stale.dedup();
+        stale
+    }
+
+    /// Lets go of XDP links of interfaces that are no uplinks any more.
+    ///
+    /// # Errors
+    /// [`KernelError::File`].
+    pub fn release_other_uplinks(&mut self) -> Result<(), KernelError> {
+        for entry in fs::read_dir(self.pins.links()).into_iter().flatten().filter_map(Result::ok) {
+            let path = entry.path();
+            if entry.file_name().to_string_lossy().starts_with("uplink-") && !self.attached.contains_key(&path) {
+                fs::remove_file(&path).map_err(|source| file("removing", &path, source))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands out the object, for the kernel's log.
+    pub const fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+}
+
+/// Pins a link, replacing an older pin in one step: at no time does nothing hold the hook.
+fn pin_over(link: FdLink, pin: &Path) -> Result<(), KernelError> {
+    let fresh = pin.with_extension("new");
+    if fresh.exists() {
+        fs::remove_file(&fresh).map_err(|source| file("removing", &fresh, source))?;
+    }
+    link.pin(&fresh).map_err(|source| KernelError::Pin { path: fresh.clone(), source })?;
+    fs::rename(&fresh, pin).map_err(|source| file("renaming", &fresh, source))
+}
+
+fn view(program: &str, target: &str, mode: &str) -> AttachmentView {
+    AttachmentView { program: program.to_owned(), target: target.to_owned(), mode: mode.to_owned() }
+}

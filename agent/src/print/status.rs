@@ -1,0 +1,82 @@
+//! `bulkhead status`: what matters first, then the tables.
+
+use std::fmt::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::Look;
+use super::table::{clean, columns};
+use crate::view::StatusView;
+
+/// `bulkhead status`, as of `now`.
+#[must_use]
+pub fn status(status: &StatusView, now: SystemTime, look: Look) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name:<11} {}", clean(value));
+    };
+    let up = span(status.uptime_seconds);
+    line("bulkhead", &format!("{}, pid {}, up {up}", status.version, status.pid));
+    line("enforcing", if status.enforcing { "yes" } else { "NO" });
+    line("policy", &policy(status, now));
+    line("workloads", &workloads(status));
+    for problem in &status.problems {
+        line("problem", problem);
+    }
+    for warning in &status.warnings {
+        line("warning", warning);
+    }
+    if !status.attachments.is_empty() {
+        let rows = status.attachments.iter().map(|at| [at.program.clone(), at.target.clone(), at.mode.clone()]);
+        text.push('\n');
+        text.push_str(&columns(["PROGRAM", "ATTACHED TO", "MODE"], rows, look));
+    }
+    if !status.maps.is_empty() {
+        let rows = status.maps.iter().map(|map| {
+            let share = map.entries.saturating_mul(100).checked_div(map.capacity).unwrap_or_default();
+            [map.map.clone(), map.entries.to_string(), map.capacity.to_string(), format!("{share}%")]
+        });
+        text.push('\n');
+        text.push_str(&columns(["MAP", "ENTRIES", "CAPACITY", "FULL"], rows, look));
+    }
+    text
+}
+
+fn policy(status: &StatusView, now: SystemTime) -> String {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an `as` from a float saturates")]
+    let age = (now - status.policy_loaded_at).max(0.0) as u64;
+    let loaded =
+        if status.policy_loaded_at > 0.0 { format!("loaded {} ago", span(age)) } else { "none loaded".to_owned() };
+    format!(
+        "generation {}, {loaded}; {}, {}; {}, {}",
+        status.generation,
+        counted(status.groups, "group"),
+        counted(status.rules, "rule"),
+        counted(status.reloads, "reload"),
+        counted(status.refusals, "refusal"),
+    )
+}
+
+fn workloads(status: &StatusView) -> String {
+    let total: u64 = status.workloads.values().sum();
+    if total == 0 {
+        return "0".to_owned();
+    }
+    let by_source: Vec<_> = status.workloads.iter().map(|(source, count)| format!("{source} {count}")).collect();
+    format!("{total} ({})", by_source.join(", "))
+}
+
+fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// A span of time in its two largest units.
+fn span(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
+        (0, _, _) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
