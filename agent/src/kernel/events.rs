@@ -22,7 +22,8 @@ pub fn open_ring(pins: &Pins) -> Result<RingBuf<MapData>, KernelError> {
 /// # Errors
 /// The error of waiting for the ring buffer.
 pub async fn read(ring: RingBuf<MapData>, mut handle: impl FnMut(&Event)) -> std::io::Result<()> {
-    let mut ring = AsyncFd::register(ring)?;
+    // SAFETY: the map owns the descriptor that it reports, and keeps it open for as long as it lives.
+    let mut ring = unsafe { AsyncFd::register(ring) }?;
     loop {
         let mut guard = ring.readable_mut().await?;
         let ring = guard.get_inner_mut();
