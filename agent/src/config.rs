@@ -34,17 +34,17 @@ pub struct RunOptions {
     #[arg(long, env = "BULKHEAD_CGROUP_ROOT", hide_env_values = true, value_name = "PATH")]
     pub cgroup_root: Option<PathBuf>,
 
-    /// A part of the cgroup tree whose units become workloads; repeatable
+    /// A part of the cgroup tree whose units and slices become workloads, with what happens to a cgroup below it that is not
+    /// identified yet: PATH=deny or PATH=allow (PATH alone denies); repeatable
     #[arg(
         long,
         env = "BULKHEAD_MANAGED_SCOPE",
         hide_env_values = true,
-        value_name = "SCOPE",
+        value_name = "PATH[=allow]",
         value_delimiter = ',',
-        default_value = "system.slice",
-        value_parser = NonEmptyStringValueParser::new()
+        default_value = "system.slice=allow"
     )]
-    pub managed_scope: Vec<String>,
+    pub managed_scope: Vec<ManagedScope>,
 
     /// Where bpffs is mounted; programs and maps are pinned in its directory `bulkhead`
     #[arg(long, env = "BULKHEAD_BPFFS", hide_env_values = true, value_name = "PATH", default_value = DEFAULT_BPFFS)]
@@ -129,6 +129,35 @@ pub enum Uplinks {
     Named(Vec<String>),
 }
 
+/// A part of the cgroup tree whose units and slices become workloads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManagedScope {
+    /// Path below the cgroup root, without slashes at the ends.
+    pub path: String,
+    /// Whether a cgroup below it that is not identified yet is denied.
+    pub denies: bool,
+}
+
+impl FromStr for ManagedScope {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (path, denies) = match text.rsplit_once('=') {
+            Some((path, "deny")) => (path, true),
+            Some((path, "allow")) => (path, false),
+            Some((_, other)) => return Err(format!("`{other}` is neither `deny` nor `allow`")),
+            None => (text, true),
+        };
+        let path = path.trim_matches('/');
+        if path.is_empty() || path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err(
+                "write the path of a cgroup below the cgroup root, such as system.slice or kubepods.slice".into()
+            );
+        }
+        Ok(Self { path: path.to_owned(), denies })
+    }
+}
+
 /// The socket of a running agent, for the commands that ask it.
 #[derive(Args, Clone, Debug)]
 pub struct AdminOptions {
@@ -207,7 +236,7 @@ mod tests {
     fn without_options_everything_has_a_default() {
         let options = parse(&[]).expect("no option is required");
         assert_eq!(options.policies, [PathBuf::from("/etc/bulkhead/policies")]);
-        assert_eq!(options.managed_scope, ["system.slice"]);
+        assert_eq!(options.managed_scope, ["system.slice=allow".parse().expect("a scope")]);
         assert_eq!(options.uplinks().expect("nothing to contradict"), Uplinks::DefaultRoutes);
         assert_eq!(options.metrics, Listen::At(SocketAddr::from(([127, 0, 0, 1], 9469))));
         assert_eq!(options.max_flows, FLOWS);
@@ -229,6 +258,14 @@ mod tests {
         assert_eq!(options.metrics, Listen::Off);
         let both = parse(&["--uplink", "eth0,none"]).expect("clap sees no contradiction");
         assert_eq!(both.uplinks().expect_err("a contradiction").exit, Exit::Usage);
+    }
+
+    #[test]
+    fn a_scope_denies_the_unidentified_unless_told_otherwise() {
+        let scope = |text: &str| text.parse::<ManagedScope>();
+        assert_eq!(scope("/kubepods.slice/"), Ok(ManagedScope { path: "kubepods.slice".into(), denies: true }));
+        assert_eq!(scope("a/b=allow"), Ok(ManagedScope { path: "a/b".into(), denies: false }));
+        assert!(scope("a=maybe").is_err() && scope("/").is_err() && scope("a/../b").is_err());
     }
 
     #[test]

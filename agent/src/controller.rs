@@ -1,13 +1,37 @@
 //! The one owner of the desired state: every input is an [`Event`] of one loop, and only this loop writes the kernel's maps.
+//!
+//! Level-triggered: whatever happened, the loop computes what the maps shall hold and writes the difference. What fails is
+//! tried again a second later; until then the status and the metrics say so, and what is in the kernel stays.
 
-use std::time::Instant;
+mod answers;
 
-use tokio::sync::oneshot;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+
+use crate::desired::{Desired, Inputs, Numbers, desired};
+use crate::flow::record::Recorder;
+use crate::flow::{Named, Names, SharedNames};
+use crate::kernel::attach::Attachments;
+use crate::kernel::error::KernelError;
+use crate::kernel::readings::KernelReadings;
+use crate::kernel::tables::{Applied, Tables};
+use crate::metrics::Metrics;
+use crate::metrics::health::Health;
 use crate::policy::model::PolicySet;
 use crate::policy::problem::Problem;
-use crate::source::Fact;
-use crate::view::{GroupView, StatusView, WorkloadView};
+use crate::source::{Change, Fact};
+use crate::view::{FlowRule, GroupView, StatusView, WorkloadView};
+use crate::workload::SourceKind;
+use crate::workload::registry::{Registry, View};
+
+/// How often the loop turns without events: failures are tried again, and the health check hears from it.
+const TICK: Duration = Duration::from_secs(1);
+/// Events taken at once before the maps are written.
+const BATCH: usize = 1_024;
 
 /// Everything that can happen to the agent.
 #[derive(Debug)]
@@ -16,6 +40,8 @@ pub enum Event {
     Fact(Fact),
     /// The policy files were read.
     Policy(PolicyLoad),
+    /// The interfaces that shall have the XDP program.
+    Uplinks(Vec<String>),
     /// Somebody asks over the admin socket.
     Query(Query),
     /// The agent shall stop.
@@ -40,4 +66,341 @@ pub enum Query {
     Workloads(oneshot::Sender<Vec<WorkloadView>>),
     /// `bulkhead groups`.
     Groups(oneshot::Sender<Vec<GroupView>>),
+}
+
+/// The kernel's side, as the controller drives it.
+pub struct Kernel {
+    /// The maps.
+    pub tables: Tables,
+    /// The programs.
+    pub attachments: Attachments,
+    /// Counters and sizes.
+    pub readings: Arc<KernelReadings>,
+}
+
+/// Whom the controller tells.
+#[derive(Clone)]
+pub struct Audience {
+    /// Metrics.
+    pub metrics: Metrics,
+    /// The health check.
+    pub health: Arc<Health>,
+    /// Names for flows.
+    pub names: SharedNames,
+    /// Flows.
+    pub recorder: Arc<Recorder>,
+}
+
+/// The desired state and the hand that writes it.
+pub struct Controller {
+    policy: Arc<PolicySet>,
+    registry: Registry,
+    uplinks: BTreeSet<String>,
+    numbers: Numbers,
+    kernel: Kernel,
+    audience: Audience,
+    started: Instant,
+    policy_loaded_at: SystemTime,
+    reloads: u64,
+    refusals: u64,
+    problems: Vec<String>,
+    view: View,
+    desired: Option<Desired>,
+    failures: Vec<String>,
+    /// Set where the maps may not hold what is wanted.
+    is_dirty: bool,
+}
+
+impl Controller {
+    /// A controller with its first policy; nothing is written yet.
+    #[must_use]
+    pub fn new(policy: PolicySet, registry: Registry, kernel: Kernel, audience: Audience) -> Self {
+        let (last_workload, last_identity) = kernel.tables.highest_numbers();
+        Self {
+            policy: Arc::new(policy),
+            registry,
+            uplinks: BTreeSet::new(),
+            numbers: Numbers::above(last_workload, last_identity),
+            kernel,
+            audience,
+            started: Instant::now(),
+            policy_loaded_at: SystemTime::now(),
+            reloads: 0,
+            refusals: 0,
+            problems: Vec::new(),
+            view: View::default(),
+            desired: None,
+            failures: Vec::new(),
+            is_dirty: true,
+        }
+    }
+
+    /// Takes what a source saw, without writing it yet.
+    pub fn take(&mut self, change: Change) {
+        match &change {
+            Change::CgroupResync(_) => self.audience.metrics.resynced(SourceKind::Cgroup),
+            Change::LinkResync(_) => self.audience.metrics.resynced(SourceKind::Netlink),
+            _ => {}
+        }
+        self.is_dirty |= self.registry.take(change);
+    }
+
+    /// Takes the uplinks, without attaching to them yet.
+    pub fn take_uplinks(&mut self, uplinks: Vec<String>) {
+        let uplinks = uplinks.into_iter().collect();
+        self.is_dirty |= self.uplinks != uplinks;
+        self.uplinks = uplinks;
+    }
+
+    /// Writes the first policy and attaches; `seen` is when the agent began to start.
+    ///
+    /// # Errors
+    /// The policy does not fit, or the kernel refuses something.
+    pub fn start(&mut self, seen: Instant, cgroup_root: &std::path::Path) -> Result<(), anyhow::Error> {
+        let policy = self.policy.clone();
+        self.compute(&policy, true)?;
+        self.write()?;
+        self.policy_took_force(seen);
+        self.kernel.attachments.attach_cgroup(cgroup_root)?;
+        for uplink in &self.uplinks {
+            self.kernel.attachments.attach_uplink(uplink)?;
+        }
+        self.kernel.attachments.release_other_uplinks()?;
+        self.attach();
+        self.is_dirty = !self.failures.is_empty();
+        self.tell_health();
+        Ok(())
+    }
+
+    /// Runs until told to stop, or until nobody is left to tell anything.
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>) -> Self {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch = Vec::new();
+        loop {
+            tokio::select! {
+                taken = events.recv_many(&mut batch, BATCH) => if taken == 0 { return self },
+                _ = tick.tick() => {}
+            }
+            self.audience.health.beat();
+            self.audience.recorder.tick();
+            let mut facts = Vec::new();
+            let mut queries = Vec::new();
+            let mut stops = false;
+            for event in batch.drain(..) {
+                match event {
+                    Event::Fact(fact) => {
+                        facts.push(fact.seen);
+                        self.take(fact.change);
+                    }
+                    Event::Policy(load) => {
+                        // What came before the edit is written before it, so that each is timed for itself.
+                        self.reconcile(&mut facts);
+                        self.reload(load);
+                    }
+                    Event::Uplinks(uplinks) => self.take_uplinks(uplinks),
+                    Event::Query(query) => queries.push(query),
+                    Event::Shutdown => stops = true,
+                }
+            }
+            self.reconcile(&mut facts);
+            for query in queries {
+                self.answer(query);
+            }
+            if stops {
+                return self;
+            }
+        }
+    }
+
+    /// What is attached, for detaching at the end.
+    #[must_use]
+    pub fn into_kernel(self) -> Kernel {
+        self.kernel
+    }
+
+    /// Brings the kernel to what is wanted, if it may not be there.
+    fn reconcile(&mut self, facts: &mut Vec<Instant>) {
+        if self.is_dirty {
+            let policy = self.policy.clone();
+            let result = self.compute(&policy, false).and_then(|()| self.write());
+            self.failures.clear();
+            match result {
+                Ok(applied) => {
+                    if applied != Applied::Unchanged {
+                        self.audience.metrics.set_generation(self.kernel.tables.generation());
+                    }
+                    for seen in facts.iter() {
+                        self.audience.metrics.workload_applied(seen.elapsed().as_secs_f64());
+                    }
+                }
+                Err(error) => self.fail("write", &error),
+            }
+            self.attach();
+            self.is_dirty = !self.failures.is_empty();
+            self.tell_health();
+        }
+        facts.clear();
+    }
+
+    /// Puts a new policy in force, or refuses it and keeps the one that is.
+    fn reload(&mut self, load: PolicyLoad) {
+        let policy = match load.result {
+            Ok(policy) => Arc::new(policy),
+            Err(problems) => return self.refuse(problems.iter().map(ToString::to_string).collect()),
+        };
+        if *policy == *self.policy && self.problems.is_empty() && !self.is_dirty {
+            tracing::debug!("the policy files say what is in force already");
+            return;
+        }
+        if let Err(problem) = self.compute(&policy, true) {
+            return self.refuse(vec![problem.to_string()]);
+        }
+        self.policy = policy;
+        match self.write() {
+            Ok(_) => {
+                self.failures.clear();
+                self.attach();
+                self.is_dirty = !self.failures.is_empty();
+                self.policy_took_force(load.seen);
+            }
+            Err(error) => {
+                self.is_dirty = true;
+                self.failures.clear();
+                self.fail("write", &error);
+            }
+        }
+        self.tell_health();
+    }
+
+    fn refuse(&mut self, problems: Vec<String>) {
+        self.refusals += 1;
+        self.audience.metrics.policy_refused(problems.len());
+        for problem in &problems {
+            tracing::error!(target: "bulkhead::policy", problem, "the policy files are refused, and the policy in force stays");
+        }
+        self.problems = problems;
+    }
+
+    fn policy_took_force(&mut self, seen: Instant) {
+        self.reloads += 1;
+        self.problems.clear();
+        self.policy_loaded_at = SystemTime::now();
+        let (generation, seconds) = (self.kernel.tables.generation(), seen.elapsed().as_secs_f64());
+        self.audience.metrics.policy_applied(generation, seconds);
+        tracing::info!(
+            target: "bulkhead::policy",
+            generation,
+            groups = self.policy.groups.len(),
+            workloads = self.view.workloads.len(),
+            milliseconds = seconds * 1e3,
+            "the policy is in force"
+        );
+    }
+
+    /// Computes what the tables shall hold for `policy`.
+    fn compute(&mut self, policy: &Arc<PolicySet>, policy_is_new: bool) -> Result<(), anyhow::Error> {
+        let view = self.registry.view(&policy.workloads);
+        let inputs = Inputs {
+            policy,
+            policy_is_new,
+            workloads: &view.workloads,
+            host_addresses: &view.host_addresses,
+            scopes: &view.scopes,
+        };
+        let desired = desired(inputs, &mut self.numbers)?;
+        for warning in &desired.warnings {
+            if self.desired.as_ref().is_none_or(|before| !before.warnings.contains(warning)) {
+                tracing::warn!("{warning}");
+            }
+        }
+        self.view = view;
+        self.desired = Some(desired);
+        Ok(())
+    }
+
+    /// Writes what was computed, and tells everyone who asks by number what the numbers now mean.
+    fn write(&mut self) -> Result<Applied, anyhow::Error> {
+        let desired = self.desired.as_ref().expect("computed before it is written");
+        self.kernel.tables.reset_hits(&self.numbers.rules.take_fresh())?;
+        self.audience.names.publish(self.names(desired));
+        let applied = self.kernel.tables.apply(&desired.contents);
+        self.kernel.readings.note(self.kernel.tables.sizes(), self.numbers.rules.end());
+        self.audience.metrics.set_groups(self.policy.groups.len());
+        self.audience.metrics.set_workloads(&self.workloads_by_source());
+        Ok(applied?)
+    }
+
+    /// Attaches to the uplinks and the workloads' links that exist; what fails is noted and tried again.
+    fn attach(&mut self) {
+        let mut errors: Vec<KernelError> = Vec::new();
+        let links: BTreeSet<&str> = self.registry.links().values().map(|link| link.name.as_str()).collect();
+        let attached: BTreeSet<String> = self.kernel.attachments.uplinks().collect();
+        for uplink in self.uplinks.iter().filter(|name| links.contains(name.as_str()) && !attached.contains(*name)) {
+            errors.extend(self.kernel.attachments.attach_uplink(uplink).err());
+        }
+        let gone: Vec<&String> =
+            attached.iter().filter(|name| !self.uplinks.contains(*name) || !links.contains(name.as_str())).collect();
+        if !gone.is_empty() {
+            for uplink in &gone {
+                self.kernel.attachments.forget_uplink(uplink);
+            }
+            errors.extend(self.kernel.attachments.release_other_uplinks().err());
+        }
+        let wanted: BTreeMap<u32, String> = self
+            .view
+            .workloads
+            .iter()
+            .filter_map(|workload| workload.interface.as_ref())
+            .map(|interface| (interface.index, interface.name.clone()))
+            .collect();
+        errors.extend(self.kernel.attachments.attach_interfaces(&wanted).err());
+        for error in errors {
+            self.fail("attach", &error.into());
+        }
+    }
+
+    fn fail(&mut self, operation: &str, error: &anyhow::Error) {
+        self.audience.metrics.kernel_error(operation);
+        let text = format!("{error:#}");
+        tracing::error!(operation, error = text, "the kernel refuses; trying again in a second");
+        self.failures.push(text);
+    }
+
+    fn tell_health(&self) {
+        match self.failures.first() {
+            None => self.audience.health.set_ready(),
+            Some(failure) => self.audience.health.set_not_ready(failure.clone()),
+        }
+    }
+
+    fn workloads_by_source(&self) -> BTreeMap<SourceKind, u64> {
+        let mut count = BTreeMap::new();
+        for workload in &self.view.workloads {
+            *count.entry(workload.source).or_default() += 1;
+        }
+        count
+    }
+
+    fn names(&self, desired: &Desired) -> Names {
+        let groups: BTreeMap<_, _> = self.policy.groups.iter().map(|group| (group.id, group)).collect();
+        let workloads = self.view.workloads.iter().filter_map(|workload| {
+            let number = self.numbers.known_workload(&workload.name)?;
+            let ids = desired.members.get(&workload.name).into_iter().flatten();
+            let groups = ids.filter_map(|id| groups.get(id)).map(|group| group.name.clone()).collect();
+            Some((number, Named { name: workload.name.clone(), groups }))
+        });
+        let rules = self.numbers.rules.iter().filter_map(|(place, number)| {
+            let group = groups.get(&place.group)?;
+            let (_, rule) = group.rules(place.direction).nth(place.index)?;
+            let flow_rule = FlowRule {
+                group: group.name.clone(),
+                direction: place.direction.as_str().to_owned(),
+                index: place.index,
+                description: rule.description.clone(),
+            };
+            Some((number, flow_rule))
+        });
+        Names { workloads: workloads.collect(), rules: rules.collect() }
+    }
 }

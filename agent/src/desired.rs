@@ -4,7 +4,7 @@
 
 mod cover;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -19,8 +19,11 @@ use cover::Cover;
 /// Everything that decides what the tables shall hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
-    /// The policy in force.
-    pub policy: &'a PolicySet,
+    /// The policy.
+    pub policy: &'a Arc<PolicySet>,
+    /// Whether the policy is new: one that does not fit is refused then. Otherwise the rows in force stay, and a workload that
+    /// needs others is denied altogether.
+    pub policy_is_new: bool,
     /// Every known workload.
     pub workloads: &'a [Workload],
     /// The host's own addresses.
@@ -61,21 +64,85 @@ pub struct Desired {
 #[derive(Debug, Default)]
 pub struct Numbers {
     workloads: HashMap<String, u32>,
+    last_workload: u32,
     /// Numbers of rules.
     pub rules: RuleNumbers,
     identities: Identities<Holder>,
-    policy: Option<Arc<CompiledPolicy>>,
+    compiled: Option<Compiled>,
+}
+
+/// Rows, and what they were compiled from.
+#[derive(Debug)]
+struct Compiled {
+    policy: Arc<PolicySet>,
+    sets: BTreeSet<GroupSet>,
+    rows: Arc<CompiledPolicy>,
 }
 
 impl Numbers {
-    /// The number of a workload; never 0, never another's.
+    /// Numbers above those that an earlier agent left in the kernel: nothing there may be taken for something else.
+    #[must_use]
+    pub fn above(last_workload: u32, last_identity: u32) -> Self {
+        Self { last_workload, identities: Identities::above(last_identity), ..Self::default() }
+    }
+
+    /// The number of a workload; never 0, never another's, not even a former one's.
     pub fn workload(&mut self, name: &str) -> u32 {
         if let Some(number) = self.workloads.get(name) {
             return *number;
         }
-        let number = u32::try_from(self.workloads.len() + 1).unwrap_or(u32::MAX);
-        self.workloads.insert(name.to_owned(), number);
-        number
+        self.last_workload = self.last_workload.checked_add(1).unwrap_or(1);
+        self.workloads.insert(name.to_owned(), self.last_workload);
+        self.last_workload
+    }
+
+    /// The rows for these local sets of groups, whether they are new, and what deserves attention. The same rows keep the
+    /// same allocation, so that "nothing changed" is a comparison of pointers from here on.
+    fn compile(
+        &mut self,
+        inputs: &Inputs<'_>,
+        sets: BTreeSet<GroupSet>,
+    ) -> Result<(Arc<CompiledPolicy>, bool, Vec<String>), TooLarge> {
+        if let Some(before) = &self.compiled
+            && Arc::ptr_eq(&before.policy, inputs.policy)
+            && before.sets == sets
+        {
+            return Ok((before.rows.clone(), false, Vec::new()));
+        }
+        let rules = self.rules.clone();
+        match (compile(inputs.policy, &sets, &mut self.rules), &self.compiled) {
+            (Ok(rows), before) => {
+                let same = before.as_ref().filter(|before| *before.rows == rows).map(|before| before.rows.clone());
+                let flips = same.is_none();
+                let rows = same.unwrap_or_else(|| Arc::new(rows));
+                self.compiled = Some(Compiled { policy: inputs.policy.clone(), sets, rows: rows.clone() });
+                Ok((rows, flips, Vec::new()))
+            }
+            (Err(problem), Some(before)) if !inputs.policy_is_new => {
+                self.rules = rules;
+                let warning =
+                    format!("workloads in a set of groups that is new on this host are denied altogether: {problem}");
+                Ok((before.rows.clone(), false, vec![warning]))
+            }
+            (Err(problem), _) => {
+                self.rules = rules;
+                Err(problem)
+            }
+        }
+    }
+
+    /// The number of a workload that has one.
+    #[must_use]
+    pub fn known_workload(&self, name: &str) -> Option<u32> {
+        self.workloads.get(name).copied()
+    }
+
+    /// Forgets the numbers of workloads that are gone.
+    fn retain(&mut self, workloads: &[Workload]) {
+        if self.workloads.len() > workloads.len() {
+            let names: HashSet<&str> = workloads.iter().map(|workload| workload.name.as_str()).collect();
+            self.workloads.retain(|name, _| names.contains(name.as_str()));
+        }
     }
 
     /// The identity by which a workload's cgroup and interface are known.
@@ -96,7 +163,7 @@ enum Holder {
 /// Computes the tables.
 ///
 /// # Errors
-/// [`TooLarge`] where the policy does not fit; nothing is changed then but rule numbers.
+/// [`TooLarge`] where a new policy does not fit; nothing is changed then.
 pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers) -> Result<Desired, TooLarge> {
     let members: BTreeMap<String, GroupSet> =
         inputs.workloads.iter().map(|workload| (workload.name.clone(), groups_of(inputs.policy, workload))).collect();
@@ -106,14 +173,7 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers) -> Result<Desired, Too
         .filter(|workload| workload.local)
         .map(|workload| members[&workload.name].clone())
         .collect();
-    let compiled = compile(inputs.policy, &sets, &mut numbers.rules)?;
-    // The same rows keep the same allocation, so that "nothing changed" is a comparison of pointers from here on.
-    let policy = match &numbers.policy {
-        Some(before) if **before == compiled => before.clone(),
-        _ => Arc::new(compiled),
-    };
-    let flips = numbers.policy.as_ref().is_none_or(|before| !Arc::ptr_eq(before, &policy));
-    numbers.policy = Some(policy.clone());
+    let (policy, flips, mut warnings) = numbers.compile(&inputs, sets)?;
 
     let mut build =
         Build { inputs, cover: Cover::new(&policy.slots), policy: &policy, members: &members, warnings: Vec::new() };
@@ -158,10 +218,12 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers) -> Result<Desired, Too
         }
     }
     for (cgroup, denies) in inputs.scopes {
-        let flags = Place::SCOPE | if *denies { Place::SCOPE_DENIES } else { 0 };
-        contents.cgroups.entry(cgroup.id).or_insert(Place { workload: 0, identity: IDENTITY_WORLD, flags });
+        // A slice is a workload itself, and yet what is not known below it is not taken for it.
+        let place = contents.cgroups.entry(cgroup.id).or_insert(Place { identity: IDENTITY_WORLD, ..Place::default() });
+        place.flags |= Place::SCOPE | if *denies { Place::SCOPE_DENIES } else { 0 };
     }
-    let warnings = build.warnings;
+    numbers.retain(inputs.workloads);
+    warnings.append(&mut build.warnings);
     Ok(Desired { contents, members, warnings })
 }
 
@@ -199,7 +261,7 @@ impl<'a> Build<'a> {
         let mut holders = Vec::new();
         for workload in self.inputs.workloads.iter().filter(|workload| workload.local) {
             let identity = self.identity(&self.members[&workload.name], None, None);
-            self.check_slots(&workload.name, &identity);
+            self.check_slots(workload, None);
             let known = Known { identity, workload: Some(&workload.name), flags: 0 };
             holders.push((Holder::Workload(workload.name.clone()), known));
         }
@@ -240,7 +302,7 @@ impl<'a> Build<'a> {
             },
             [workload] => {
                 let identity = self.identity(&self.members[&workload.name], Some(address), None);
-                self.check_slots(&workload.name, &identity);
+                self.check_slots(workload, Some(address));
                 Known { identity, workload: Some(&workload.name), flags: if workload.local { Party::LOCAL } else { 0 } }
             }
             [first, rest @ ..] => {
@@ -262,14 +324,22 @@ impl<'a> Build<'a> {
 
     /// The identity of a set of groups at an address: as a subject its rows, as a peer its slots, the most telling first.
     fn identity(&self, groups: &GroupSet, address: Option<IpAddr>, entity: Option<Peer>) -> Identity {
-        let group_slots = groups.iter().filter_map(|group| self.policy.slots.get(&Peer::Group(*group)).copied());
-        let cidr_slots = address.map(|address| self.cover.slots(address)).unwrap_or_default();
         let entity_slot = entity.and_then(|entity| self.policy.slots.get(&entity).copied());
-        self.with_slots(groups, group_slots.chain(cidr_slots).chain(entity_slot))
+        self.with_slots(groups, self.slots(groups, address).into_iter().chain(entity_slot))
+    }
+
+    fn slots(&self, groups: &GroupSet, address: Option<IpAddr>) -> Vec<u16> {
+        let group_slots = groups.iter().filter_map(|group| self.policy.slots.get(&Peer::Group(*group)).copied());
+        group_slots.chain(address.map(|address| self.cover.slots(address)).unwrap_or_default()).collect()
     }
 
     fn with_slots(&self, groups: &GroupSet, slots: impl Iterator<Item = u16>) -> Identity {
-        let (subject, flags) = self.policy.subjects.get(groups).copied().unwrap_or_default();
+        let (subject, flags) = match self.policy.subjects.get(groups) {
+            Some(subject) => *subject,
+            None if groups.is_empty() => (0, 0),
+            // Rows for this set did not fit, or the set is that of remote workloads alone, which nobody looks up as a subject.
+            None => (0, Identity::GOVERNED | Identity::FULL),
+        };
         let mut identity = Identity { subject, flags, ..Identity::NOBODY };
         for slot in slots {
             let Some(free) = identity.slots.get_mut(usize::from(identity.count)) else {
@@ -284,11 +354,12 @@ impl<'a> Build<'a> {
         identity
     }
 
-    fn check_slots(&mut self, name: &str, identity: &Identity) {
-        if identity.flags & Identity::FULL != 0 {
+    fn check_slots(&mut self, workload: &Workload, address: Option<IpAddr>) {
+        if self.slots(&self.members[&workload.name], address).len() > MAX_IDENTITY_SLOTS {
             self.warnings.push(format!(
-                "workload {name} is in more than {MAX_IDENTITY_SLOTS} groups and CIDRs that rules name: it is denied \
-                 altogether; have it selected by fewer groups"
+                "workload {} is in more than {MAX_IDENTITY_SLOTS} groups and CIDRs that rules name: it is denied \
+                 altogether; have it selected by fewer groups",
+                workload.name
             ));
         }
     }

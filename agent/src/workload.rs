@@ -1,6 +1,8 @@
 //! Workloads: what sends and receives packets and carries labels.
 
+pub mod alias;
 pub mod identity;
+pub mod registry;
 pub mod selector;
 
 use std::collections::BTreeMap;

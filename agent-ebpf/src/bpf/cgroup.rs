@@ -4,6 +4,7 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
 };
+use bulkhead_ebpf::abi::Place;
 use bulkhead_ebpf::judge::{Local, Seen};
 
 use super::tables;
@@ -38,7 +39,11 @@ pub(super) fn owner_of_call() -> Local {
 #[inline(always)]
 fn nearest(cgroup: u64, ancestor: impl Fn(i32) -> u64) -> Local {
     let seen = Seen::Cgroup(cgroup);
-    if let Some(place) = tables::cgroup(cgroup) {
+    if let Some(mut place) = tables::cgroup(cgroup) {
+        // A slice may be a workload and a scope: its own processes are the workload's, what is below is not.
+        if place.workload != 0 {
+            place.flags &= !(Place::SCOPE | Place::SCOPE_DENIES);
+        }
         return Local::at(place, seen);
     }
     let mut local = Local::host(seen);

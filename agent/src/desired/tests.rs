@@ -45,9 +45,9 @@ fn cidr(text: &str) -> Peer {
 }
 
 fn compute(groups: Vec<SecurityGroup>, workloads: &[Workload], numbers: &mut Numbers) -> Desired {
-    let policy = PolicySet { groups, workloads: Vec::new() };
+    let policy = Arc::new(PolicySet { groups, workloads: Vec::new() });
     let hosts = BTreeSet::from([ip("10.0.0.1"), ip("127.0.0.1")]);
-    desired(Inputs { policy: &policy, workloads, host_addresses: &hosts, scopes: &[] }, numbers)
+    desired(Inputs { policy: &policy, policy_is_new: true, workloads, host_addresses: &hosts, scopes: &[] }, numbers)
         .expect("a small policy")
 }
 

@@ -103,6 +103,16 @@ impl Attachments {
         Ok(())
     }
 
+    /// The names of the uplinks that have the program.
+    pub fn uplinks(&self) -> impl Iterator<Item = String> {
+        self.attached.values().filter(|view| view.program == "xdp").map(|view| view.target.clone())
+    }
+
+    /// Forgets an uplink, so that [`Self::release_other_uplinks`] lets go of it.
+    pub fn forget_uplink(&mut self, name: &str) {
+        self.attached.retain(|_, view| view.program != "xdp" || view.target != name);
+    }
+
     /// Attaches tc in both directions to exactly the given interfaces, and lets go of all others.
     ///
     /// # Errors

@@ -11,17 +11,19 @@
 //! Without a change of policy only the last step is needed, and the generation then grows by two: the same copy holds, and
 //! flows are judged again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
-use aya::maps::{Array, HashMap as KernelHash, LpmTrie, Map, MapData};
+use aya::maps::{Array, HashMap as KernelHash, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::util::nr_cpus;
 use bulkhead_ebpf::abi::{
     Address, Control, IDENTITY_WORLD, Identity, IdentityKey, Party, Place, Row, RowKey, RuleKey, RuleRef, Settings,
 };
 
 use super::error::KernelError;
 use super::mirror::Mirror;
-use super::pin::Pins;
+use super::pin::{Pins, file};
 use super::port_table::PortTable;
 use crate::desired::Contents;
 use crate::policy::compile::CompiledPolicy;
@@ -41,6 +43,8 @@ pub struct Tables {
     rows: Hash<RowKey, Row>,
     rules: Hash<RuleKey, RuleRef>,
     ports: PortTable,
+    hits: PerCpuArray<MapData, u64>,
+    cpus: usize,
     policy: Option<Arc<CompiledPolicy>>,
 }
 
@@ -83,8 +87,51 @@ impl Tables {
             rows: Mirror::read("ROWS", open(pins, "ROWS")?)?,
             rules: Mirror::read("RULE_REFS", open(pins, "RULE_REFS")?)?,
             ports: PortTable::map(&ports)?,
+            hits: open(pins, "RULE_HITS")?,
+            cpus: nr_cpus()
+                .map_err(|(_, source)| file("reading", Path::new("/sys/devices/system/cpu/possible"), source))?,
             policy: None,
         })
+    }
+
+    /// The highest numbers of a workload and of an identity that an earlier agent left in the maps.
+    #[must_use]
+    pub fn highest_numbers(&self) -> (u32, u32) {
+        let parties = self.addresses.content().values().chain(self.cidrs.content().values());
+        let places = self.cgroups.content().values().chain(self.interfaces.content().values());
+        let numbers = parties
+            .map(|party| (party.workload, party.identity))
+            .chain(places.map(|place| (place.workload, place.identity)));
+        let identities = self.identities.content().keys().map(|key| (0, key.identity));
+        numbers.chain(identities).fold((0, 0), |(a, b), (workload, identity)| (a.max(workload), b.max(identity)))
+    }
+
+    /// Sets the counters of these rules to zero: their numbers are given to other rules from here on.
+    ///
+    /// # Errors
+    /// [`KernelError::Map`].
+    pub fn reset_hits(&mut self, rules: &[u32]) -> Result<(), KernelError> {
+        let fail = |operation, source| KernelError::Map { map: "RULE_HITS", operation, source };
+        for rule in rules {
+            let zero = PerCpuValues::try_from(vec![0; self.cpus])
+                .map_err(|source| fail("counting CPUs", MapError::IoError(source)))?;
+            self.hits.set(*rule, zero, 0).map_err(|source| fail("writing", source))?;
+        }
+        Ok(())
+    }
+
+    /// How many entries the agent wrote to each of its maps, by the map's name in metrics.
+    #[must_use]
+    pub fn sizes(&self) -> BTreeMap<&'static str, u64> {
+        BTreeMap::from([
+            ("addresses", self.addresses.content().len() as u64),
+            ("cidrs", self.cidrs.content().len() as u64),
+            ("cgroups", self.cgroups.content().len() as u64),
+            ("interfaces", self.interfaces.content().len() as u64),
+            ("identities", self.identities.content().len() as u64),
+            ("rows", self.rows.content().len() as u64),
+            ("rule_refs", self.rules.content().len() as u64),
+        ])
     }
 
     /// The generation in force; 0 before the first policy.
@@ -104,9 +151,7 @@ impl Tables {
         if flips {
             let (active, idle) = (self.generation & 1, !self.generation & 1);
             self.fill(idle, contents)?;
-            if self.policy.is_some() {
-                self.split(active, contents)?;
-            }
+            self.split(active, contents)?;
             self.commit(self.generation.wrapping_add(1))?;
             self.policy = Some(contents.policy.clone());
         } else {
@@ -265,10 +310,7 @@ fn covering(cidrs: &HashMap<(u32, Address), Party>, key: (u32, Address)) -> Part
 }
 
 /// Opens a pinned map as its type.
-pub(super) fn open<T: TryFrom<Map, Error = aya::maps::MapError>>(
-    pins: &Pins,
-    name: &'static str,
-) -> Result<T, KernelError> {
+pub(super) fn open<T: TryFrom<Map, Error = MapError>>(pins: &Pins, name: &'static str) -> Result<T, KernelError> {
     MapData::from_pin(pins.map(name))
         .and_then(Map::from_map_data)
         .and_then(T::try_from)

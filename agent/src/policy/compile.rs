@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bulkhead_ebpf::abi::{
-    CLASS_ANY, Direction, Identity, MAX_RULES, ROWS, RULE_REFS, Row, RowKey, RuleKey, RuleRef, SLOT_HOST, SLOT_WORLD,
-    SLOTS,
+    CLASS_ANY, Direction, Identity, MAX_RULES, ROWS, RULE_NONE, RULE_REFS, Row, RowKey, RuleKey, RuleRef, SLOT_HOST,
+    SLOT_WORLD, SLOTS,
 };
 
 use super::model::{Established, GroupId, Mode, Peer, PolicySet, SecurityGroup};
@@ -27,19 +27,59 @@ pub struct RulePlace {
     pub index: usize,
 }
 
-/// Numbers for rules that stay the same for as long as the agent runs, so that counters keep their meaning over reloads.
-#[derive(Debug, Default)]
+/// Numbers for rules that stay the same for as long as the rule does, so that counters keep their meaning over reloads.
+/// A number that its rule gave up is given again, its counter set to zero before.
+#[derive(Clone, Debug, Default)]
 pub struct RuleNumbers {
     numbers: HashMap<RulePlace, u32>,
+    free: Vec<u32>,
+    next: u32,
+    fresh: Vec<u32>,
 }
 
 impl RuleNumbers {
-    fn of(&mut self, place: RulePlace) -> u32 {
-        let next = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX);
-        *self.numbers.entry(place).or_insert(next)
+    /// Numbers exactly these rules; the others give theirs up.
+    fn assign(&mut self, places: &BTreeSet<RulePlace>) {
+        let (free, numbers) = (&mut self.free, &mut self.numbers);
+        let mut given_up = Vec::new();
+        numbers.retain(|place, number| {
+            let stays = places.contains(place);
+            if !stays {
+                given_up.push(*number);
+            }
+            stays
+        });
+        for place in places {
+            if numbers.contains_key(place) {
+                continue;
+            }
+            let number = free.pop().unwrap_or_else(|| {
+                self.next += 1;
+                self.next - 1
+            });
+            numbers.insert(*place, number);
+            self.fresh.push(number);
+        }
+        // Only the next change may give these again: packets that are under way still count on them.
+        free.extend(given_up);
     }
 
-    /// Every number that was given, with its rule.
+    fn of(&self, place: RulePlace) -> u32 {
+        self.numbers.get(&place).copied().unwrap_or(RULE_NONE)
+    }
+
+    /// Numbers given since this was last asked: their counters have to start at zero.
+    pub fn take_fresh(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// One more than the highest number that was ever given.
+    #[must_use]
+    pub const fn end(&self) -> u32 {
+        self.next
+    }
+
+    /// Every number in use, with its rule.
     pub fn iter(&self) -> impl Iterator<Item = (RulePlace, u32)> {
         self.numbers.iter().map(|(place, number)| (*place, *number))
     }
@@ -93,6 +133,12 @@ pub fn compile(
     let active: BTreeSet<GroupId> = sets.iter().flatten().copied().filter(|id| groups.contains_key(id)).collect();
     let rules = || active.iter().flat_map(|id| rules_of(groups[id]));
 
+    let places: BTreeSet<RulePlace> = rules().map(|(place, _)| place).collect();
+    if places.len() > MAX_RULES as usize {
+        return Err(TooLarge::Rules(places.len()));
+    }
+    numbers.assign(&places);
+
     let slots = slots(rules().flat_map(|(_, rule)| rule.peers.iter().copied()))?;
     let ports = PortClasses::new(rules().filter_map(|(_, rule)| rule.ports.as_ref()).flatten().copied())?;
 
@@ -112,13 +158,10 @@ pub fn compile(
     if compiled.rules.len() > RULE_REFS as usize / 2 {
         return Err(TooLarge::References(compiled.rules.len()));
     }
-    if numbers.numbers.len() > MAX_RULES as usize {
-        return Err(TooLarge::Rules(numbers.numbers.len()));
-    }
     Ok(compiled)
 }
 
-fn add_group(compiled: &mut CompiledPolicy, subject: u32, group: &SecurityGroup, numbers: &mut RuleNumbers) {
+fn add_group(compiled: &mut CompiledPolicy, subject: u32, group: &SecurityGroup, numbers: &RuleNumbers) {
     let keep = if group.established == Established::Keep { RuleRef::KEEP } else { 0 };
     for (place, rule) in rules_of(group) {
         let reference = RuleRef { rule: numbers.of(place), flags: keep };

@@ -24,6 +24,12 @@ impl<K> Default for Identities<K> {
 }
 
 impl<K: Clone + Eq + Hash> Identities<K> {
+    /// Numbers from above `last`.
+    #[must_use]
+    pub fn above(last: u32) -> Self {
+        Self { next: last.checked_add(1).unwrap_or(IDENTITY_WORLD + 1), ..Self::default() }
+    }
+
     /// Numbers every party anew, and returns what each number now means.
     ///
     /// With `flips`, a party never moves to a number that already means something else in the copy in force.

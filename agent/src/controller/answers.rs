@@ -1,0 +1,120 @@
+//! What the controller says of itself over the admin socket.
+
+use std::collections::BTreeMap;
+use std::time::UNIX_EPOCH;
+
+use bulkhead_ebpf::abi::Direction;
+
+use super::{Controller, Query};
+use crate::kernel::Readings;
+use crate::policy::compile::RulePlace;
+use crate::policy::model::{Mode, SecurityGroup};
+use crate::view::{GroupView, RuleView, StatusView, WorkloadView};
+
+impl Controller {
+    /// Answers a question; whoever stopped waiting misses it.
+    pub(super) fn answer(&self, query: Query) {
+        match query {
+            Query::Status(answer) => {
+                let (mut status, readings) = (self.status(), self.kernel.readings.clone());
+                // Counting a map's entries takes a walk over it, and the loop must not wait for that.
+                tokio::task::spawn_blocking(move || {
+                    status.maps = readings.maps();
+                    drop(answer.send(status));
+                });
+            }
+            Query::Workloads(answer) => drop(answer.send(self.workloads())),
+            Query::Groups(answer) => drop(answer.send(self.groups())),
+        }
+    }
+
+    fn status(&self) -> StatusView {
+        let warnings = self.desired.iter().flat_map(|desired| desired.warnings.iter());
+        StatusView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            enforcing: self.failures.is_empty(),
+            generation: self.kernel.tables.generation(),
+            policy_loaded_at: self.policy_loaded_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+            reloads: self.reloads,
+            refusals: self.refusals,
+            problems: self.problems.clone(),
+            warnings: self.failures.iter().chain(warnings).cloned().chain(self.idle_groups()).collect(),
+            attachments: self.kernel.attachments.views(),
+            workloads: self.workloads_by_source().iter().map(|(kind, n)| (kind.as_str().to_owned(), *n)).collect(),
+            groups: self.policy.groups.len() as u64,
+            rules: self.policy.groups.iter().map(|group| rules_of(group).count() as u64).sum(),
+            maps: Vec::new(),
+        }
+    }
+
+    /// A selector with a typing error fails open in silence, unless somebody says so.
+    fn idle_groups(&self) -> impl Iterator<Item = String> {
+        let has_members = |group: &SecurityGroup| {
+            self.desired.iter().any(|desired| desired.members.values().any(|groups| groups.contains(&group.id)))
+        };
+        self.policy.groups.iter().filter(move |group| !has_members(group)).map(|group| {
+            format!(
+                "{}: group {} selects no workload that this host knows; see `bulkhead workloads`",
+                group.origin, group.name
+            )
+        })
+    }
+
+    fn workloads(&self) -> Vec<WorkloadView> {
+        let names: BTreeMap<_, _> = self.policy.groups.iter().map(|group| (group.id, &group.name)).collect();
+        let groups_of = |workload: &str| {
+            let ids = self.desired.iter().filter_map(|desired| desired.members.get(workload)).flatten();
+            ids.filter_map(|id| names.get(id).map(|name| (*name).clone())).collect()
+        };
+        let view = |workload: &crate::workload::Workload| WorkloadView {
+            name: workload.name.clone(),
+            source: workload.source,
+            labels: workload.labels.clone(),
+            groups: groups_of(&workload.name),
+            local: workload.local,
+            cgroup: workload.cgroup.as_ref().map(|cgroup| cgroup.path.clone()),
+            interface: workload.interface.as_ref().map(|interface| interface.name.clone()),
+            addresses: workload.addresses.clone(),
+            identity: self.numbers.identity(&workload.name),
+        };
+        self.view.workloads.iter().map(view).collect()
+    }
+
+    fn groups(&self) -> Vec<GroupView> {
+        let hits: BTreeMap<u32, u64> = self.kernel.readings.rule_hits().into_iter().collect();
+        let numbers: BTreeMap<RulePlace, u32> = self.numbers.rules.iter().collect();
+        let hits_of = |place: RulePlace| numbers.get(&place).and_then(|number| hits.get(number)).copied().unwrap_or(0);
+        let members_of = |group: &SecurityGroup| {
+            let members = self.desired.iter().flat_map(|desired| desired.members.iter());
+            members.filter(|(_, groups)| groups.contains(&group.id)).map(|(name, _)| name.clone()).collect()
+        };
+        let view = |group: &SecurityGroup| GroupView {
+            name: group.name.clone(),
+            id: group.id.0,
+            mode: match group.mode {
+                Mode::Enforce => "enforce",
+                Mode::Audit => "audit",
+            }
+            .to_owned(),
+            members: members_of(group),
+            rules: rules_of(group)
+                .map(|(direction, index, rule)| RuleView {
+                    direction: direction.as_str().to_owned(),
+                    index,
+                    description: rule.description.clone(),
+                    hits: hits_of(RulePlace { group: group.id, direction, index }),
+                    origin: rule.origin.to_string(),
+                })
+                .collect(),
+            origin: group.origin.to_string(),
+        };
+        self.policy.groups.iter().map(view).collect()
+    }
+}
+
+fn rules_of(group: &SecurityGroup) -> impl Iterator<Item = (Direction, usize, &crate::policy::model::Rule)> {
+    let directions = Direction::ALL.iter().copied();
+    directions.flat_map(|direction| group.rules(direction).map(move |(index, rule)| (direction, index, rule)))
+}
