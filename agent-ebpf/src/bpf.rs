@@ -3,6 +3,7 @@
 mod bytes;
 mod cgroup;
 mod cgroup_skb;
+mod clock;
 mod report;
 mod sock_addr;
 mod tables;

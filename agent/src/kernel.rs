@@ -1,6 +1,7 @@
 //! The kernel's side: loading and attaching the programs, writing and reading the maps.
 
 pub mod attach;
+pub mod clock;
 pub mod error;
 pub mod events;
 pub mod load;

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod policy;
 pub mod print;
 pub mod source;
+pub mod start;
 pub mod surface;
 pub mod view;
 pub mod workload;

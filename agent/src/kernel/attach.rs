@@ -1,14 +1,19 @@
 //! Attaching: links, pinned so that they outlive the agent, replaced in place when a new agent takes over.
 
 mod interface;
+mod link;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, ProgramError, XdpMode};
+use aya::programs::{
+    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, Program, ProgramError, ProgramFd, XdpMode,
+};
 
 use super::error::{KernelError, Refusal};
 use super::pin::{Pins, file};
@@ -37,22 +42,39 @@ impl Attachments {
         self.attached.values().cloned().collect()
     }
 
-    /// Attaches the cgroup programs at the root of the cgroup tree. Where an earlier agent's links are pinned, the new ones
-    /// are attached beside them before they go: packets then pass both, and the maps are the same.
+    /// Attaches the cgroup programs at the root of the cgroup tree. Where an earlier agent's links are pinned there, their
+    /// programs are replaced in place: each packet passes the old one or the new one.
     ///
     /// # Errors
     /// [`KernelError::File`], [`KernelError::Program`], [`KernelError::Pin`].
     pub fn attach_cgroup(&mut self, root: &Path) -> Result<(), KernelError> {
         let cgroup = File::open(root).map_err(|source| file("opening", root, source))?;
+        let id = cgroup.metadata().map_err(|source| file("reading", root, source))?.ino();
         for name in CGROUP_PROGRAMS {
             let what = || format!("attaching {name} to {}", root.display());
-            let link =
-                self.cgroup_link(name, &cgroup).map_err(|source| KernelError::Program { what: what(), source })?;
+            let refused = |source: Refusal| KernelError::Program { what: what(), source };
             let pin = self.pins.cgroup_link(name);
-            pin_over(link, &pin)?;
+            let pinned = link::open(&pin).map_err(|source| file("opening", &pin, source))?;
+            // A link to another root, or to one that was removed meanwhile, gives way.
+            let pinned = pinned.filter(|pinned| link::cgroup_of(pinned.as_fd()).is_ok_and(|cgroup| cgroup == id));
+            if let Some(pinned) = pinned {
+                let program = self.cgroup_program(name).map_err(refused)?;
+                link::update(pinned.as_fd(), program).map_err(|source| refused(source.into()))?;
+            } else {
+                let link = self.cgroup_link(name, &cgroup).map_err(refused)?;
+                pin_over(link, &pin)?;
+            }
             self.attached.insert(pin, view(name, &root.display().to_string(), ""));
         }
         Ok(())
+    }
+
+    fn cgroup_program(&self, name: &str) -> Result<&ProgramFd, Refusal> {
+        match self.ebpf.program(name).ok_or(ProgramError::NotLoaded)? {
+            Program::CgroupSkb(program) => Ok(program.fd()?),
+            Program::CgroupSockAddr(program) => Ok(program.fd()?),
+            _ => Err(ProgramError::UnexpectedProgramType.into()),
+        }
     }
 
     fn cgroup_link(&mut self, name: &'static str, cgroup: &File) -> Result<FdLink, Refusal> {

@@ -1,0 +1,55 @@
+//! How many jiffies make a second on this kernel (CONFIG_HZ): the packet path measures time in jiffies, which are free.
+
+use aya::Ebpf;
+use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
+use nix::time::{ClockId, clock_gettime};
+
+use super::error::KernelError;
+
+/// Every value that an architecture's Kconfig offers (kernel/Kconfig.hz and arch/*/Kconfig).
+const CHOICES: [u32; 14] = [24, 32, 48, 64, 100, 128, 200, 250, 256, 300, 500, 1000, 1024, 1200];
+
+/// Jiffies in a second.
+///
+/// # Errors
+/// [`KernelError::Program`]: the program that reads them can't run.
+pub fn jiffies_per_second(ebpf: &mut Ebpf) -> Result<u32, KernelError> {
+    let jiffies = read(ebpf)
+        .map_err(|source| KernelError::Program { what: "reading jiffies".to_owned(), source: source.into() })?;
+    let uptime =
+        clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0.0, |time| time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9);
+    Ok(fitting(jiffies, uptime))
+}
+
+fn read(ebpf: &mut Ebpf) -> Result<u32, ProgramError> {
+    let program: &mut Xdp = ebpf.program_mut("clock").ok_or(ProgramError::NotLoaded)?.try_into()?;
+    // The shortest frame that the kernel lets an XDP program see (ETH_HLEN in net/bpf/test_run.c).
+    let frame = [0; 64];
+    Ok(program.test_run(TestRunOptions { data_in: Some(&frame), repeat: 1, ..TestRunOptions::default() })?.return_value)
+}
+
+/// The choice whose clock would show `jiffies` after `uptime` seconds: it starts 300 seconds before its lower half wraps
+/// (INITIAL_JIFFIES in include/linux/jiffies.h).
+fn fitting(jiffies: u32, uptime: f64) -> u32 {
+    let expected = |hz: u32| ((uptime * f64::from(hz)) as u64 as u32).wrapping_sub(300 * hz);
+    let seconds_off = |hz: u32| {
+        let distance = jiffies.wrapping_sub(expected(hz)).cast_signed().unsigned_abs();
+        u64::from(distance) * 1_000 / u64::from(hz)
+    };
+    CHOICES.into_iter().min_by_key(|hz| seconds_off(*hz)).expect("there are choices")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_choice_is_told_from_its_neighbours_soon_and_late_after_boot() {
+        for hz in CHOICES {
+            for uptime in [5.0, 300.0, 86_400.0, 1e8] {
+                let jiffies = ((uptime * f64::from(hz)) as u64 as u32).wrapping_sub(300 * hz);
+                assert_eq!(fitting(jiffies.wrapping_add(1), uptime), hz, "{hz} after {uptime} s");
+            }
+        }
+    }
+}

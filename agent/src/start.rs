@@ -1,0 +1,267 @@
+//! How an agent starts and stops, in the order that leaves no gap and nothing half-done behind.
+//!
+//! 1. what can be wrong without touching the kernel: root, options, policy, socket, port
+//! 2. the sources' first word: every cgroup and link that exists
+//! 3. programs and maps, loaded or adopted; the maps filled
+//! 4. the programs attached: enforcement begins with the whole policy or not at all
+//!
+//! A start that fails on a host where nothing was enforced takes away what it made. One that fails where an earlier agent's
+//! programs are pinned leaves those as they were.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use aya::maps::{MapData, RingBuf};
+use bulkhead_ebpf::abi::Settings;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::admin::AdminState;
+use crate::config::{RunOptions, Uplinks};
+use crate::controller::{Audience, Controller, Event, Kernel, PolicyLoad};
+use crate::exit::{Exit, Failure};
+use crate::flow::SharedNames;
+use crate::flow::record::Recorder;
+use crate::kernel::attach::Attachments;
+use crate::kernel::error::KernelError;
+use crate::kernel::pin::Pins;
+use crate::kernel::readings::KernelReadings;
+use crate::kernel::tables::Tables;
+use crate::kernel::{clock, events, load};
+use crate::metrics::Metrics;
+use crate::metrics::health::Health;
+use crate::metrics::listener::Shown;
+use crate::policy::load::load as load_policy;
+use crate::policy::model::PolicySet;
+use crate::source::{Change, cgroup, file, netlink, uplink};
+use crate::surface::Surface;
+use crate::workload::registry::Registry;
+
+/// Events that wait for the controller; more make the sources wait, which resynchronise if they lose something over it.
+const QUEUE: usize = 4_096;
+/// How long the sources' first listings may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Enforces until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Whatever keeps the agent from enforcing, with what to do about it.
+pub async fn run(options: RunOptions) -> Result<(), Failure> {
+    let began = Instant::now();
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Failure::message(Exit::NoPerm, "only root can put programs into the kernel", "use sudo"));
+    }
+    let uplinks = options.uplinks()?;
+    let cgroup_root = cgroup_root(&options)?;
+    let policy = first_policy(&options.policies)?;
+    let surface = Surface::bind(&options).await?;
+
+    let (stop, stopped) = watch::channel(false);
+    let (sender, mut receiver) = mpsc::channel(QUEUE);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(cgroup::watch(cgroup_root.clone(), sender.clone(), stopped.clone()));
+    tasks.spawn(netlink::watch(sender.clone(), stopped.clone()));
+    let (bpffs, max_flows) = (options.bpffs.clone(), options.max_flows);
+    let loading = tokio::task::spawn_blocking(move || Loaded::load(&bpffs, max_flows));
+    let registry = first_word(&mut receiver, Registry::new(options.managed_scope.clone())).await?;
+    let mut loaded = loading.await.map_err(anyhow::Error::from)??;
+
+    let wanted = match &uplinks {
+        Uplinks::None => Vec::new(),
+        Uplinks::Named(names) => names.clone(),
+        Uplinks::DefaultRoutes => uplink::default_route_interfaces().await?,
+    };
+    if wanted.is_empty() {
+        tracing::info!("no uplink: nothing is dropped before the stack, the hooks behind it decide everything");
+    }
+
+    let names = SharedNames::default();
+    let audience = Audience {
+        metrics: Metrics::new(loaded.kernel.readings.clone(), names.clone()),
+        health: Arc::new(Health::new()),
+        recorder: Arc::new(Recorder::new(names.clone())),
+        names,
+    };
+    let (pins, was_enforced) = (loaded.pins.clone(), loaded.was_enforced);
+    log_of_kernel(&mut loaded.kernel.attachments, &mut tasks);
+    let ring = loaded.ring;
+    let mut controller = Controller::new(policy, registry, loaded.kernel, audience.clone());
+    controller.take_uplinks(wanted);
+    if let Err(error) = controller.start(began, &cgroup_root) {
+        drop(controller);
+        if !was_enforced {
+            pins.remove().map_err(failure)?;
+        }
+        return Err(error.downcast::<KernelError>().map_or_else(
+            |error| Failure::new(Exit::Config, error, "make the policy smaller, as the message says"),
+            failure,
+        ));
+    }
+    tracing::info!(milliseconds = began.elapsed().as_secs_f64() * 1e3, adopted = was_enforced, "enforcing");
+
+    let recorder = audience.recorder.clone();
+    tasks.spawn(async move {
+        if let Err(error) = events::read(ring, |event| recorder.record(event)).await {
+            tracing::error!(%error, "flows can't be read any more; restart the agent to see them again");
+        }
+    });
+    tasks.spawn(file::watch(options.policies.clone(), load_policy, sender.clone(), stopped.clone()));
+    if uplinks == Uplinks::DefaultRoutes {
+        tasks.spawn(uplink::watch(sender.clone(), stopped.clone()));
+    }
+    tasks.spawn(signals(options.policies.clone(), sender.clone()));
+    let state = AdminState { controller: sender, recorder: audience.recorder };
+    let serving =
+        tokio::spawn(surface.serve(state, Shown { metrics: audience.metrics, health: audience.health }, stopped));
+
+    let controller = controller.run(receiver).await;
+    // Nobody listens any more either way.
+    let _ = stop.send(true);
+    tasks.shutdown().await;
+    drop(serving.await);
+    finish(controller.into_kernel(), &pins, options.detach_on_exit)
+}
+
+/// Stops enforcing or leaves it, as was asked.
+fn finish(mut kernel: Kernel, pins: &Pins, detach: bool) -> Result<(), Failure> {
+    if !detach {
+        tracing::info!("stopped; what is enforced stays enforced: `bulkhead detach` takes it out of the kernel");
+        return Ok(());
+    }
+    kernel.attachments.attach_interfaces(&std::collections::BTreeMap::new()).map_err(failure)?;
+    drop(kernel);
+    let removed = pins.remove().map_err(failure)?;
+    tracing::info!(removed = removed.len(), "stopped; nothing is enforced any more");
+    Ok(())
+}
+
+/// What is in the kernel before anything is attached.
+struct Loaded {
+    pins: Pins,
+    was_enforced: bool,
+    kernel: Kernel,
+    ring: RingBuf<MapData>,
+}
+
+impl Loaded {
+    fn load(bpffs: &Path, max_flows: u32) -> Result<Self, Failure> {
+        let pins = Pins::prepare(bpffs).map_err(failure)?;
+        let was_enforced = pins.has_links();
+        Self::load_at(pins.clone(), max_flows, was_enforced).map_err(|error| {
+            if !was_enforced && let Err(error) = pins.remove() {
+                tracing::warn!(%error, "what was made in the bpffs stays there; `bulkhead detach` removes it");
+            }
+            failure(error)
+        })
+    }
+
+    fn load_at(pins: Pins, max_flows: u32, was_enforced: bool) -> Result<Self, KernelError> {
+        let mut ebpf = load::load(&pins, max_flows)?;
+        let hz = clock::jiffies_per_second(&mut ebpf)?;
+        let kernel = Kernel {
+            tables: Tables::open(&pins, Settings::defaults(hz))?,
+            readings: Arc::new(KernelReadings::open(&pins)?),
+            attachments: Attachments::new(ebpf, pins.clone()),
+        };
+        Ok(Self { ring: events::open_ring(&pins)?, pins, was_enforced, kernel })
+    }
+}
+
+fn cgroup_root(options: &RunOptions) -> Result<PathBuf, Failure> {
+    let root = match &options.cgroup_root {
+        Some(root) => root.clone(),
+        None => cgroup::cgroup_root().map_err(|error| Failure::new(Exit::Unavailable, error, ""))?,
+    };
+    if cgroup::is_cgroup2(&root) {
+        return Ok(root);
+    }
+    Err(Failure::message(
+        Exit::Config,
+        format!("{} is no cgroup v2 directory", root.display()),
+        "give --cgroup-root the place where cgroup2 is mounted (`findmnt -t cgroup2` shows it), or leave it out",
+    ))
+}
+
+fn first_policy(paths: &[PathBuf]) -> Result<PolicySet, Failure> {
+    load_policy(paths).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        Failure::message(
+            Exit::Config,
+            format!("the policy is refused:\n{}\n{} in all", lines.join("\n"), lines.len()),
+            "mend it (`bulkhead check` shows the same) and start again; what was enforced before stays enforced",
+        )
+    })
+}
+
+/// Waits for both sources to have told everything that exists.
+async fn first_word(events: &mut mpsc::Receiver<Event>, mut registry: Registry) -> Result<Registry, Failure> {
+    let (mut cgroups, mut links) = (false, false);
+    let listing = async {
+        while !(cgroups && links) {
+            let Some(Event::Fact(fact)) = events.recv().await else { return false };
+            cgroups |= matches!(fact.change, Change::CgroupResync(_));
+            links |= matches!(fact.change, Change::LinkResync(_));
+            registry.take(fact.change);
+        }
+        true
+    };
+    if tokio::time::timeout(PATIENCE, listing).await == Ok(true) {
+        return Ok(registry);
+    }
+    let missing = if cgroups { "links (netlink)" } else { "cgroups" };
+    Err(Failure::message(
+        Exit::OsErr,
+        format!("the {missing} of this host could not be listed"),
+        "see the messages above; the agent needs CAP_NET_ADMIN and a readable cgroup tree",
+    ))
+}
+
+/// Carries what the programs log into the agent's own log.
+fn log_of_kernel(attachments: &mut Attachments, tasks: &mut JoinSet<()>) {
+    let logger = aya_log::EbpfLogger::init(attachments.ebpf()).context("no log of the kernel side");
+    // SAFETY: the logger owns the descriptor that it reports, and keeps it open for as long as it lives.
+    match logger.and_then(|logger| Ok(unsafe { tokio::io::unix::AsyncFd::register(logger) }?)) {
+        Ok(mut logger) => drop(tasks.spawn(async move {
+            while let Ok(mut guard) = logger.readable_mut().await {
+                guard.get_inner_mut().flush();
+                guard.clear_ready();
+            }
+        })),
+        Err(error) => tracing::warn!(error = format!("{error:#}"), "what the programs in the kernel log is not shown"),
+    }
+}
+
+/// SIGTERM and SIGINT stop the agent, SIGHUP reads the policy files again.
+async fn signals(policies: Vec<PathBuf>, events: mpsc::Sender<Event>) {
+    let listen = |kind| signal(kind).expect("a signal that may be caught, inside a runtime");
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
+    let mut hang_up = listen(SignalKind::hangup());
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => {
+                let (seen, paths) = (Instant::now(), policies.clone());
+                let Ok(result) = tokio::task::spawn_blocking(move || load_policy(&paths)).await else { continue };
+                if events.send(Event::Policy(PolicyLoad { seen, result })).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+    // A controller that is gone already has stopped.
+    let _ = events.send(Event::Shutdown).await;
+}
+
+fn failure(error: KernelError) -> Failure {
+    let exit = match &error {
+        KernelError::NoBtf | KernelError::TooOld(_) => Exit::Unavailable,
+        KernelError::NoInterface(_) => Exit::Config,
+        KernelError::Missing(_) => Exit::Software,
+        _ => Exit::OsErr,
+    };
+    Failure::new(exit, error, "")
+}
