@@ -212,7 +212,7 @@ impl Message {
     /// A TCP SYN without ACK.
     #[must_use]
     pub const fn opens_tcp(&self) -> bool {
-        matches!(self, Self::Tcp { flags, .. } if flags & (SYN | ACK | RST | FIN) == SYN)
+        matches!(self, Self::Tcp { flags, .. } if *flags & (SYN | ACK | RST | FIN) == SYN)
     }
 
     /// What a later fragment knows of its first one.
