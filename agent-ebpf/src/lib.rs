@@ -11,6 +11,9 @@
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 
+#[cfg(any(test, feature = "user"))]
+extern crate std;
+
 pub mod abi;
 pub mod judge;
 pub mod packet;

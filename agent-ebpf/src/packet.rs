@@ -3,6 +3,8 @@
 //! Parsing fails closed: whatever is truncated, contradictory or too deep is [`Reason::Malformed`], and the hook decides by
 //! whether the workload is governed.
 
+#[cfg(any(test, feature = "user"))]
+pub mod build;
 mod icmp;
 mod ip4;
 mod ip6;
