@@ -35,7 +35,8 @@ impl End {
 pub struct FlowKey {
     /// Addresses, [`End::Low`] first.
     pub addresses: [Address; 2],
-    /// Ports, [`End::Low`] first; an ICMP identifier stands at both ends.
+    /// Ports, [`End::Low`] first; an ICMP echo's identifier stands at the end that asks, 0 at the other; other ICMP messages
+    /// have their type and code at both.
     pub ports: [u16; 2],
     /// IP protocol number.
     pub protocol: u8,
