@@ -168,6 +168,7 @@ impl Stamp {
     const KEEP: u64 = 2;
     const AUDIT: u64 = 4;
     const UNGOVERNED: u64 = 8;
+    const UNIDENTIFIED: u64 = 16;
     const OWNER: u64 = !0xffff_ffff;
     const GENERATION: u64 = 0xffff_ff00;
 
@@ -221,6 +222,20 @@ impl Stamp {
     #[must_use]
     pub const fn ungoverned(self) -> bool {
         self.0 & Self::UNGOVERNED != 0
+    }
+
+    /// The same decision, made while the workload was not known yet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_unidentified(self) -> Self {
+        Self(self.0 | Self::UNIDENTIFIED)
+    }
+
+    /// Whether it passes because its scope allows what is not known yet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unidentified(self) -> bool {
+        self.0 & Self::UNIDENTIFIED != 0
     }
 
     /// The workload that was judged.
