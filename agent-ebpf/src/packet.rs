@@ -3,6 +3,8 @@
 //! Parsing fails closed: whatever is truncated, contradictory or too deep is [`Reason::Malformed`], and the hook decides by
 //! whether the workload is governed.
 
+#[cfg(any(test, feature = "user"))]
+pub mod build;
 mod icmp;
 mod ip4;
 mod ip6;
@@ -83,9 +85,9 @@ pub struct Packet {
     pub source: Address,
     /// Destination address.
     pub destination: Address,
-    /// Source port, in network order; an ICMP identifier; 0 where there is none.
+    /// Source port, in network order; of an ICMP echo request its identifier; 0 where there is none.
     pub source_port: u16,
-    /// Destination port, in network order; an ICMP identifier; 0 where there is none.
+    /// Destination port, in network order; of an ICMP echo reply its identifier; 0 where there is none.
     pub destination_port: u16,
     /// What a rule's `ports` are compared with: the destination port, or ICMP type (high byte) and code, in host order.
     pub detail: u16,

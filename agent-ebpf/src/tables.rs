@@ -25,7 +25,7 @@ pub trait Tables {
     fn rule(&self, key: &RuleKey) -> Option<&RuleRef>;
     /// A tracked flow.
     fn flow(&self, key: &FlowKey) -> Option<&FlowCell>;
-    /// Tracks a flow; false where there is no room.
+    /// Tracks a flow that is not there yet; false where it is, because another CPU was first, or where there is no room.
     fn insert_flow(&self, key: &FlowKey, flow: &Flow) -> bool;
     /// The first fragment of a datagram.
     fn fragment(&self, key: &FragmentKey) -> Option<Fragment>;

@@ -13,12 +13,22 @@ use super::tables::{self, Kernel};
 #[inline(always)]
 pub(super) fn count(hook: Hook, judgement: &Judgement, length: u32) {
     if let Some(count) = tables::counter(counter_index(hook, judgement.verdict, judgement.reason)) {
-        // SAFETY: this CPU's own slot; a program that interrupts this one may lose a count of it, never more.
+        // SAFETY: the map's own memory, aligned as Count is.
         unsafe {
-            (*count).packets += 1;
-            (*count).bytes += u64::from(length);
+            add(&raw mut (*count).packets, 1);
+            add(&raw mut (*count).bytes, u64::from(length));
         }
     }
+}
+
+/// Adds to a count of this CPU's own, in one instruction: a program that runs in an interrupt may count in the same slot.
+///
+/// # Safety
+/// `count` is valid and aligned.
+#[inline(always)]
+unsafe fn add(count: *mut u64, number: u64) {
+    // SAFETY: the caller's.
+    unsafe { core::arch::asm!("lock *(u64 *)({at} + 0) += {number}", at = in(reg) count, number = in(reg) number) };
 }
 
 /// Counts a packet and its rule, and sends an event where it is news.
@@ -34,6 +44,7 @@ pub(super) fn report<C: EbpfContext>(
 ) {
     count(hook, judgement, packet.map_or(length, |packet| packet.length));
     if judgement.is_news {
+        count_hit(judgement);
         send(ctx, hook, packet, local, judgement, interface, 0);
     }
 }
@@ -49,7 +60,20 @@ pub(super) fn report_call<C: EbpfContext>(
     process: u32,
 ) {
     count(hook, judgement, 0);
+    count_hit(judgement);
     send(ctx, hook, Some(packet), local, judgement, 0, process);
+}
+
+/// Counts a hit of the rule that decided; what a hit is, [`Judgement::is_news`] says. Hits are counted whether or not their
+/// event may be sent.
+#[inline(always)]
+fn count_hit(judgement: &Judgement) {
+    if judgement.rule != RULE_NONE
+        && let Some(hits) = tables::rule_hits(judgement.rule)
+    {
+        // SAFETY: the map's own memory, aligned as u64 is.
+        unsafe { add(hits, 1) };
+    }
 }
 
 #[inline(always)]
@@ -62,12 +86,6 @@ fn send<C: EbpfContext>(
     interface: u32,
     process: u32,
 ) {
-    if judgement.rule != RULE_NONE
-        && let Some(hits) = tables::rule_hits(judgement.rule)
-    {
-        // SAFETY: this CPU's own slot; a program that interrupts this one may lose a count of it, never more.
-        unsafe { *hits += 1 };
-    }
     if !may_send() {
         return;
     }
@@ -108,14 +126,14 @@ fn may_send() -> bool {
     let settings = &Kernel.control().settings;
     let Some(budget) = tables::event_budget() else { return false };
     let second = if settings.hz == 0 { 0 } else { (Kernel.now() / u64::from(settings.hz)) as u32 };
-    // SAFETY: this CPU's own slot; an interrupting program may make the count wrong by one.
+    // SAFETY: this CPU's own slot; a program in an interrupt may make the budget wrong by one, the losses never.
     unsafe {
         if (*budget).second != second {
             (*budget).second = second;
             (*budget).sent = 0;
         }
         if (*budget).sent >= settings.events_per_second {
-            (*budget).lost += 1;
+            add(&raw mut (*budget).lost, 1);
             return false;
         }
         (*budget).sent += 1;
@@ -126,7 +144,7 @@ fn may_send() -> bool {
 #[inline(always)]
 fn lose() {
     if let Some(budget) = tables::event_budget() {
-        // SAFETY: as above.
-        unsafe { (*budget).lost += 1 };
+        // SAFETY: the map's own memory, aligned as Budget is.
+        unsafe { add(&raw mut (*budget).lost, 1) };
     }
 }

@@ -14,6 +14,8 @@ use bulkhead_ebpf::track::FlowCell;
 
 /// Memory follows use: these tables are written rarely and mostly far from full.
 const NO_PREALLOC: u32 = aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+/// An entry that another CPU has just made is not overwritten.
+const NO_EXIST: u64 = aya_ebpf::bindings::BPF_NOEXIST as u64;
 /// The agent writes a whole copy through shared memory.
 const MMAPABLE: u32 = aya_ebpf::bindings::BPF_F_MMAPABLE;
 
@@ -124,7 +126,7 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn insert_flow(&self, key: &FlowKey, flow: &Flow) -> bool {
-        FLOWS.insert(key, flow, 0).is_ok()
+        FLOWS.insert(key, flow, NO_EXIST).is_ok()
     }
 
     #[inline(always)]

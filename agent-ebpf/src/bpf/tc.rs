@@ -50,7 +50,7 @@ fn handle(ctx: &TcContext, hook: Hook, direction: Direction) -> i32 {
         report::count(hook, &judgement, packet.length);
         return NEXT;
     }
-    let local = tables::interface(interface).map_or(Local::host(seen), |place| Local::at(place, seen));
+    let local = tables::interface(interface).map_or(Local::unnamed(seen), |place| Local::at(place, seen));
     let judgement = match &parsed {
         Ok(packet) => judge::judge(&Kernel, &bytes, *packet, &local, direction),
         Err(reason) => judge::undecidable(&Kernel, &local, direction, *reason),

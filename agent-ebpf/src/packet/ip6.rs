@@ -1,7 +1,7 @@
 //! IPv6 (RFC 8200): header, extension headers, fragments.
 
 use super::transport::{self, Transport};
-use super::{Bytes, Packet, Part};
+use super::{Bytes, Packet, Part, protocol};
 use crate::abi::{Address, End, FlowKey, Reason};
 
 /// Extension headers that are followed; a packet with more is malformed. RFC 8504 section 5.3 lets a host set such a limit
@@ -31,7 +31,8 @@ pub(super) fn parse<B: Bytes + ?Sized>(bytes: &B, at: u32) -> Result<Packet, Rea
     }
     let end = at + total;
     let headers = extensions(bytes, at + HEADER, (second >> 8 & 0xff) as u8).ok_or(Reason::Malformed)?;
-    if headers.at > end {
+    // ICMP is no protocol of IPv6: its types must not lend their meaning to such a packet.
+    if headers.at > end || headers.protocol == protocol::ICMP {
         return Err(Reason::Malformed);
     }
     let transport = match headers.part {
@@ -60,12 +61,14 @@ pub(super) fn parse_quote<B: Bytes + ?Sized>(bytes: &B, at: u32) -> Option<(Flow
     if u32::from_be(words[0]) >> 28 != 6 {
         return None;
     }
-    // Quotes with extension headers are rare; one without a match is judged as what it is, an ICMPv6 error.
-    let protocol = (u32::from_be(words[1]) >> 8 & 0xff) as u8;
-    let (source_port, destination_port) = transport::quoted_ports(bytes, at + HEADER, protocol)?;
+    let headers = extensions(bytes, at + HEADER, (u32::from_be(words[1]) >> 8 & 0xff) as u8)?;
+    if headers.part == Part::Later {
+        return None;
+    }
+    let (source_port, destination_port) = transport::quoted_ports(bytes, headers.at, headers.protocol)?;
     let source = Address::from_words([words[2], words[3], words[4], words[5]]);
     let destination = Address::from_words([words[6], words[7], words[8], words[9]]);
-    Some(FlowKey::new(protocol, (&source, source_port), (&destination, destination_port)))
+    Some(FlowKey::new(headers.protocol, (&source, source_port), (&destination, destination_port)))
 }
 
 /// What stands behind the extension headers.
@@ -87,6 +90,10 @@ fn extensions<B: Bytes + ?Sized>(bytes: &B, mut at: u32, mut protocol: u8) -> Op
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | AUTHENTICATION => {
                 let [word] = bytes.words::<1>(at)?;
                 let word = u32::from_be(word);
+                // Segments left: the packet goes on to somebody else than its destination (RFC 8200 section 4.4).
+                if protocol == ROUTING && word & 0xff != 0 {
+                    return None;
+                }
                 let length = word >> 16 & 0xff;
                 at += if protocol == AUTHENTICATION { (length + 2) * 4 } else { (length + 1) * 8 };
                 protocol = (word >> 24) as u8;
