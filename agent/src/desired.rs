@@ -3,6 +3,7 @@
 //! Pure: the same inputs give the same tables, numbers aside, which stay with whoever had them ([`Numbers`]).
 
 mod cover;
+pub mod memory;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;

@@ -7,11 +7,17 @@
 //! Where the design is silent, this is how it is read:
 //!
 //! - **Sides.** Each end of a flow has a side, which stands for the host that enforces that end. A side holds only what it
-//!   allowed itself. Which end opened a flow may differ between the sides: one host may have denied the packet that opened it
-//!   for the other. Idle time and TCP state belong to the flow: both sides see the same packets.
+//!   allowed itself, and as what it allowed it: the opening end's egress or the answering end's ingress. Which end opened a flow
+//!   may differ between the sides, for one host may have denied what opened it for the other. Idle time and TCP state belong
+//!   to the flow: both sides see the same packets.
+//! - **A side that has not judged a flow yet**, which the other end's side opened, judges it as what it is: it asks the
+//!   answering end's ingress. If that denies, the packet may still open a flow of its own the other way round; a TCP
+//!   segment only if it is a SYN.
 //! - **Denied packets leave no trace**: they neither open, keep awake nor close a flow.
-//! - **A revoked flow is forgotten** by the side that revoked it. The packet that met the revocation, and every later one, is
-//!   judged by itself, as if no flow had been: a packet in the direction of the old replies may well be allowed by a rule.
+//! - **A revoked flow stays revoked** for the side that revoked it: packets of either direction are denied until the flow has
+//!   been idle for its time-out, or the policy allows it again. Otherwise a late answer, which open egress lets out, would open
+//!   the flow anew from the other end. Only a TCP SYN says that it begins something else, and is then judged by itself.
+//! - **A TCP SYN begins another flow** on one that is closing, and, sent by the answering end, on one that was answered.
 //! - **Any packet that the rules allow opens a flow**, a TCP segment in mid-stream too.
 //! - **Audited flows** pass both ways, every packet with the verdict audit: replies exist only because the opening passed.
 //! - **Every denial of a workload's own policy** can become audit: no rule, undecidable packets, a source not its own.
@@ -21,19 +27,22 @@
 //! - **An ICMP error belongs to a flow** for a side if it goes to the sender of the quoted packet, and that sender is this
 //!   side's end (it may come from any router), or if this side's end sends it about a packet that it received. It belongs only
 //!   where the flow passes now; otherwise the rules say, as for any ICMP message. It doesn't keep the flow awake.
-//! - **Requests open ICMP flows** (echo, timestamp), named by client, server and identifier. Every other message, and an
-//!   answer that nobody asked for, is judged by itself each time: it can't be replied to.
+//! - **An echo request opens an ICMP flow**, named by client, server and identifier. Every other message, and an answer that
+//!   nobody asked for, is judged by itself each time: it can't be replied to.
 //! - **A later fragment** is judged as a packet with its first one's ports. A first fragment was seen even where it was
 //!   denied. TCP flags are in the first fragment alone.
-//! - **RFC 4890's messages that must not be dropped** are those of the link (neighbour discovery, which only counts with a hop
-//!   limit of 255, and listener reports and queries). Errors pass because they belong to a flow, echo because a rule says so:
-//!   rules name both by type, which would mean nothing otherwise.
+//! - **RFC 4890's messages that must not be dropped** are neighbour discovery (which only counts with a hop limit of 255),
+//!   listener discovery (with a hop limit of 1) and errors that come in. Errors go out where they belong to a flow. Echo is
+//!   left to the rules: they name it by type, which would mean nothing otherwise.
 //! - **DHCP from a workload to its own link** is client to server (68 to 67, 546 to 547), to the broadcast address or the
-//!   link's multicast address. The answer, and a renewal addressed to the server, are the rules' matter.
-//! - **The source address must be the workload's own** where its addresses are known, and may in no case be another
-//!   workload's. An ungoverned workload's packets pass, this included.
-//! - **An address that a workload and the host share** is both: rules that name either match.
-//! - **An uplink (XDP) decides the ingress of the local workload that has the destination address**, nothing else.
+//!   link's multicast address, and the answer, which is part of it.
+//! - **The source address must be the workload's own** where its addresses are known; an ungoverned workload's packets pass.
+//!   But it may in no case be another workload's, nor, behind a link, the host's: such a packet is not the workload's, so
+//!   neither being ungoverned nor being in audit lets it pass.
+//! - **An uplink (XDP) decides the ingress of the local workload that has the destination address**, nothing else, and leaves
+//!   no trace. What it can't decide (malformed packets, later fragments) it leaves to the receiver's own hook. What comes from
+//!   outside is not from a workload of this host or the host itself: for a governed receiver such a source is forged.
+//! - **A receiver behind a link** is asked at its link, not at the sender's cgroup hook too.
 //! - **Who is no workload** (a process in a cgroup that nobody named) has an end and is tracked like an ungoverned workload, so
 //!   that being named later cuts nothing.
 
@@ -52,7 +61,6 @@ use bulkhead::workload::Workload;
 use bulkhead_ebpf::abi::{Direction, Reason, Verdict};
 
 use flows::{Flow, Permission};
-use packet::{is_answer, is_request};
 
 /// Everything that is so at one moment.
 #[derive(Clone, Debug, Default)]
@@ -132,19 +140,9 @@ impl Model {
 
     /// Whose rules this spot asks.
     fn subjects(&self, packet: &Packet) -> Vec<Subject> {
-        let local = |workload: &Workload| workload.local;
         match &packet.spot {
             Spot::CgroupEgress { cgroup, .. } => {
-                let mut subjects = vec![Subject { workload: self.in_cgroup(cgroup), direction: Direction::Egress }];
-                // The receiver's own ingress, where no cgroup hook of its own will ask it.
-                let receiver = packet.readable().and_then(|(_, destination)| self.holder(destination));
-                if let Some(receiver) = receiver
-                    && local(&self.world.workloads[receiver])
-                    && self.world.workloads[receiver].cgroup.is_none()
-                {
-                    subjects.push(Subject { workload: Some(receiver), direction: Direction::Ingress });
-                }
-                subjects
+                vec![Subject { workload: self.in_cgroup(cgroup), direction: Direction::Egress }]
             }
             Spot::CgroupIngress { cgroup, .. } => {
                 vec![Subject { workload: self.in_cgroup(cgroup), direction: Direction::Ingress }]
@@ -154,7 +152,7 @@ impl Model {
             Spot::Xdp => packet
                 .readable()
                 .and_then(|(_, destination)| self.holder(destination))
-                .filter(|receiver| local(&self.world.workloads[*receiver]))
+                .filter(|receiver| self.world.workloads[*receiver].local)
                 .map(|receiver| Subject { workload: Some(receiver), direction: Direction::Ingress })
                 .into_iter()
                 .collect(),
@@ -169,16 +167,27 @@ impl Model {
         if packet.belongs_to_the_link(subject.direction) {
             return Answer::new(Verdict::Allow, &[Reason::NeverCut, Reason::Ungoverned]);
         }
+        if packet.spot == Spot::Xdp
+            && matches!(packet.message, Message::Malformed { .. } | Message::LaterFragment { .. })
+        {
+            return Answer::allow(Reason::Deferred);
+        }
         match packet.message {
             Message::Malformed { .. } => return self.undecidable(subject, Reason::Malformed),
             Message::NotIp { .. } => return self.undecidable(subject, Reason::NotIp),
             _ => {}
         }
-        if self.forges_its_source(packet, subject) {
+        if packet.spot == Spot::Xdp && self.is_of_this_host(packet.source) && self.denial(subject).is_some() {
             return self.undecidable(subject, Reason::Spoofed);
         }
         if self.with_itself(packet, subject) {
-            return Answer::new(Verdict::Allow, &[Reason::SameWorkload, Reason::Ungoverned]);
+            return Answer::new(Verdict::Allow, &[Reason::SameWorkload]);
+        }
+        if self.poses_as_another(packet, subject) {
+            return Answer::new(Verdict::Deny, &[Reason::Spoofed]);
+        }
+        if self.forges_its_source(packet, subject) {
+            return self.undecidable(subject, Reason::Spoofed);
         }
         let Some(packet) = whole else {
             return self.undecidable(subject, Reason::FragmentUnseen);
@@ -191,75 +200,102 @@ impl Model {
         if let Some(answer) = self.of_a_flow(packet, subject, now) {
             return answer;
         }
-        let ruling = self.rule_on(subject, packet.peer(subject.direction), &packet.port());
+        self.by_itself(packet, subject, now)
+    }
+
+    /// The answer for a packet of a flow that is tracked; `None` where the packet speaks for itself.
+    fn of_a_flow(&mut self, packet: &Packet, subject: Subject, now: f64) -> Option<Answer> {
+        let index = self.flows.iter().position(|flow| flow.holds(packet))?;
+        let flow = &self.flows[index];
+        let is_syn = packet.message.opens_tcp();
+        if is_syn && flow.is_another(packet) {
+            return None;
+        }
+        let end = flow.end(packet.own_end(subject.direction));
+        let judged = flow.permissions[end].clone();
+        if let Some(permission) = &judged
+            && permission.kept
+            && permission.workload == self.name_of(subject)
+        {
+            self.note(index, packet, now);
+            return Some(Answer::allow(Reason::Established));
+        }
+        // As what the flow is judged: as what this side allowed, or, if it allowed nothing yet, as what the other side opened.
+        let (direction, peer, port) = match &judged {
+            Some(permission) => (permission.direction, permission.peer, permission.port.clone()),
+            None => {
+                let direction = if end == 0 { Direction::Egress } else { Direction::Ingress };
+                (direction, packet.peer(subject.direction), flow.port.clone())
+            }
+        };
+        let ruling = self.rule_on(Subject { direction, ..subject }, peer, &port);
         if ruling.passes() {
-            self.open(packet, subject, &ruling, now);
+            let permission =
+                Permission { workload: self.name_of(subject), direction, peer, port, kept: self.promised(&ruling) };
+            self.grant(index, end, permission, packet, now);
+            return Some(answer(&ruling, true));
+        }
+        let may_speak_for_itself =
+            direction != subject.direction && if packet.protocol() == packet::TCP { is_syn } else { judged.is_none() };
+        if may_speak_for_itself {
+            return None;
+        }
+        let denied = Subject { direction, ..subject };
+        Some(self.undecidable(denied, Reason::NoRule))
+    }
+
+    /// Judges a packet by itself, and tracks what may be replied to.
+    fn by_itself(&mut self, packet: &Packet, subject: Subject, now: f64) -> Answer {
+        let ruling = self.rule_on(subject, packet.peer(subject.direction), &packet.port());
+        if ruling.passes() && packet.may_be_replied_to() {
+            let permission = Permission {
+                workload: self.name_of(subject),
+                direction: subject.direction,
+                peer: packet.peer(subject.direction),
+                port: packet.port(),
+                kept: self.promised(&ruling),
+            };
+            self.open(packet, subject, permission, now);
         }
         answer(&ruling, false)
     }
 
-    /// The answer for a packet of a flow that this side allowed, unless the flow is revoked.
-    fn of_a_flow(&mut self, packet: &Packet, subject: Subject, now: f64) -> Option<Answer> {
-        if packet.message.opens_tcp() {
-            // A SYN on a flow that is closing is a new connection with the old ports.
-            self.flows.retain(|flow| !(flow.holds(packet) && flow.closing));
+    /// Opens a flow, or begins a tracked one anew from the other end.
+    fn open(&mut self, packet: &Packet, subject: Subject, permission: Permission, now: f64) {
+        if packet.spot == Spot::Xdp {
+            return;
         }
-        let index = self.flows.iter().position(|flow| flow.holds(packet))?;
-        let end = self.flows[index].end(packet.own_address(subject.direction), packet.own_port(subject.direction));
-        let permission = self.flows[index].permissions[end].clone()?;
-        let answer = if permission.kept && permission.workload == self.name_of(subject) {
-            Answer::new(Verdict::Allow, &[Reason::Established])
-        } else {
-            let asked = Subject { direction: permission.direction, ..subject };
-            let ruling = self.rule_on(asked, permission.peer, &permission.port);
-            if !ruling.passes() {
-                self.flows[index].permissions[end] = None;
-                return None;
+        let mut flow = Flow::opened_by(packet, now);
+        if let Some(index) = self.flows.iter().position(|old| old.holds(packet)) {
+            let old = self.flows.remove(index);
+            if !packet.message.opens_tcp() {
+                // The other side still holds what it allowed.
+                let other = flow.ends.map(|end| old.permissions[old.end(end)].clone());
+                flow.permissions = other;
             }
-            let renewed = Permission { kept: self.promised(&ruling), workload: self.name_of(subject), ..permission };
-            self.flows[index].permissions[end] = Some(renewed);
-            answer(&ruling, true)
-        };
-        self.flows[index].note(packet, now);
-        Some(answer)
+        }
+        let end = flow.end(packet.own_end(subject.direction));
+        self.flows.push(flow);
+        let index = self.flows.len() - 1;
+        self.grant(index, end, permission, packet, now);
     }
 
-    /// Tracks a packet that a rule, or the absence of any governing group, let pass at this side.
-    fn open(&mut self, packet: &Packet, subject: Subject, ruling: &Ruling, now: f64) {
-        if let Message::Icmp { kind, .. } = packet.message
-            && !is_request(packet.protocol(), kind)
-        {
-            return;
+    fn grant(&mut self, index: usize, end: usize, permission: Permission, packet: &Packet, now: f64) {
+        if packet.spot != Spot::Xdp {
+            self.flows[index].permissions[end] = Some(permission);
+            self.note(index, packet, now);
         }
-        if matches!(packet.message, Message::IcmpError { .. }) {
-            return;
+    }
+
+    fn note(&mut self, index: usize, packet: &Packet, now: f64) {
+        if packet.spot != Spot::Xdp {
+            self.flows[index].note(packet, now);
         }
-        let permission = Permission {
-            workload: self.name_of(subject),
-            direction: subject.direction,
-            peer: packet.peer(subject.direction),
-            port: packet.port(),
-            kept: self.promised(ruling),
-        };
-        let index = self.flows.iter().position(|flow| flow.holds(packet)).unwrap_or_else(|| {
-            self.flows.push(Flow::opened_by(packet, now));
-            self.flows.len() - 1
-        });
-        let flow = &mut self.flows[index];
-        let end = flow.end(packet.own_address(subject.direction), packet.own_port(subject.direction));
-        flow.permissions[end] = Some(permission);
-        flow.note(packet, now);
     }
 
     /// Whether an ICMP error belongs to a flow that passes at this side.
     fn quotes_a_flow(&self, error: &Packet, quote: &Quote, subject: Subject) -> bool {
         let quoted = quote.as_packet(error);
-        if let Message::Icmp { kind, .. } = quoted.message
-            && !is_request(quoted.protocol(), kind)
-            && !is_answer(quoted.protocol(), kind)
-        {
-            return false;
-        }
         // Errors go to the sender of what they quote.
         if error.destination != quoted.source {
             return false;
@@ -271,7 +307,7 @@ impl Model {
             Direction::Egress => return false,
         };
         let Some(flow) = self.flows.iter().find(|flow| flow.holds(&quoted)) else { return false };
-        let end = flow.end(quoted.own_address(quoted_direction), quoted.own_port(quoted_direction));
+        let end = flow.end(quoted.own_end(quoted_direction));
         let Some(permission) = &flow.permissions[end] else { return false };
         if permission.kept && permission.workload == self.name_of(subject) {
             return true;
@@ -296,12 +332,25 @@ impl Model {
         }
     }
 
-    /// Whether the subject sends with a source address that is not its own.
+    /// Whether the subject, whose addresses are known, sends with a source address that is none of them.
     fn forges_its_source(&self, packet: &Packet, subject: Subject) -> bool {
         let (Direction::Egress, Some(workload)) = (subject.direction, subject.workload) else { return false };
         let own = &self.world.workloads[workload].addresses;
-        let holder = self.holder(packet.source);
-        (!own.is_empty() && !own.contains(&packet.source)) || holder.is_some_and(|holder| holder != workload)
+        !own.is_empty() && !own.contains(&packet.source)
+    }
+
+    /// Whether the subject sends with the address of another workload, or, from behind a link, of the host.
+    fn poses_as_another(&self, packet: &Packet, subject: Subject) -> bool {
+        let (Direction::Egress, Some(workload)) = (subject.direction, subject.workload) else { return false };
+        match self.holder(packet.source) {
+            Some(holder) => holder != workload,
+            None => matches!(packet.spot, Spot::TcEgress { .. }) && self.world.host.contains(&packet.source),
+        }
+    }
+
+    fn is_of_this_host(&self, address: IpAddr) -> bool {
+        self.world.host.contains(&address)
+            || self.holder(address).is_some_and(|holder| self.world.workloads[holder].local)
     }
 
     /// Whether the subject talks with itself.

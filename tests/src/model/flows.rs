@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use bulkhead_ebpf::abi::Direction;
 
-use super::packet::{FIN, ICMP, ICMPV6, Message, Packet, Port, RST, TCP, UDP, is_answer};
+use super::packet::{FIN, ICMP, ICMPV6, Message, Packet, Port, RST, TCP, UDP, echo};
 
 /// How long flows live without a packet, in seconds.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +46,10 @@ impl Timeouts {
 pub(super) struct Flow {
     pub protocol: u8,
     pub ends: [(IpAddr, u16); 2],
-    /// For ICMP: the identifier and the type of the request.
-    pub query: Option<(u16, u8)>,
+    /// What the opener addressed.
+    pub port: Port,
+    /// The identifier of an echo.
+    pub echo: Option<u16>,
     /// When a packet of it last passed, in seconds.
     pub seen: f64,
     pub replied: bool,
@@ -73,14 +75,15 @@ pub(super) struct Permission {
 impl Flow {
     pub(super) fn opened_by(packet: &Packet, now: f64) -> Self {
         let (source, destination) = packet.ports();
-        let query = match packet.message {
-            Message::Icmp { kind, identifier, .. } => Some((identifier, kind)),
+        let echo = match packet.message {
+            Message::Icmp { identifier, .. } => Some(identifier),
             _ => None,
         };
         Self {
             protocol: packet.protocol(),
             ends: [(packet.source, source), (packet.destination, destination)],
-            query,
+            port: packet.port(),
+            echo,
             seen: now,
             replied: false,
             closing: false,
@@ -95,32 +98,33 @@ impl Flow {
         if self.protocol != packet.protocol() {
             return false;
         }
-        match (&packet.message, self.query) {
-            (Message::Icmp { kind, identifier, .. }, Some((asked, request))) => {
-                if *identifier != asked {
-                    return false;
-                }
-                if *kind == request {
-                    self.ends == [from, to]
-                } else {
-                    is_answer(self.protocol, *kind) && *kind == answer_to(request) && self.ends == [to, from]
-                }
+        let (there, back) = (self.ends == [from, to], self.ends == [to, from]);
+        match (&packet.message, self.echo) {
+            (Message::Icmp { kind, identifier, .. }, Some(asked)) => {
+                let (request, answer) = echo(self.protocol);
+                *identifier == asked && ((*kind == request && there) || (*kind == answer && back))
             }
-            (Message::Icmp { .. } | Message::IcmpError { .. }, _) | (_, Some(_)) => false,
-            _ => self.ends == [from, to] || self.ends == [to, from],
+            (Message::Icmp { .. } | Message::IcmpError { .. }, None) | (_, Some(_)) => false,
+            _ => there || back,
         }
     }
 
     /// Which end this is. Where both are alike, it is the first.
-    pub(super) fn end(&self, address: IpAddr, port: u16) -> usize {
-        usize::from(self.ends[0] != (address, port))
+    pub(super) fn end(&self, end: (IpAddr, u16)) -> usize {
+        usize::from(self.ends[0] != end)
+    }
+
+    /// Whether a SYN begins another flow than this one.
+    pub(super) fn is_another(&self, syn: &Packet) -> bool {
+        self.closing || (self.replied && self.end((syn.source, syn.ports().0)) == 1)
     }
 
     /// A packet of the flow passed.
     pub(super) fn note(&mut self, packet: &Packet, now: f64) {
         self.seen = now;
         let (source, _) = packet.ports();
-        if self.end(packet.source, source) == 1 {
+        // A SYN of the other end's own is no answer: both open at the same time.
+        if self.end((packet.source, source)) == 1 && !packet.message.opens_tcp() {
             self.replied = true;
         }
         if let Message::Tcp { flags, .. } = packet.message
@@ -128,13 +132,5 @@ impl Flow {
         {
             self.closing = true;
         }
-    }
-}
-
-const fn answer_to(request: u8) -> u8 {
-    match request {
-        8 => 0,
-        13 => 14,
-        other => other + 1,
     }
 }

@@ -196,23 +196,17 @@ impl Port {
     }
 }
 
-/// Whether an ICMP message asks for an answer: echo (RFC 792, RFC 4443) and timestamp (RFC 792).
+/// Type of the echo request of each ICMP (RFC 792, RFC 4443), and of its answer.
 #[must_use]
-pub const fn is_request(protocol: u8, kind: u8) -> bool {
-    matches!((protocol, kind), (ICMP, 8 | 13) | (ICMPV6, 128))
-}
-
-/// Whether an ICMP message answers such a one.
-#[must_use]
-pub const fn is_answer(protocol: u8, kind: u8) -> bool {
-    matches!((protocol, kind), (ICMP, 0 | 14) | (ICMPV6, 129))
+pub const fn echo(protocol: u8) -> (u8, u8) {
+    if protocol == ICMP { (8, 0) } else { (128, 129) }
 }
 
 impl Message {
     /// A TCP SYN without ACK.
     #[must_use]
     pub const fn opens_tcp(&self) -> bool {
-        matches!(self, Self::Tcp { flags, .. } if *flags & (SYN | ACK | RST | FIN) == SYN)
+        matches!(self, Self::Tcp { flags, .. } if *flags & (SYN | ACK) == SYN)
     }
 
     /// What a later fragment knows of its first one.
@@ -284,26 +278,27 @@ impl Packet {
         }
     }
 
-    /// The workload's own end.
+    /// The workload's own end: address and port.
     #[must_use]
-    pub const fn own_address(&self, direction: Direction) -> IpAddr {
-        match direction {
-            Direction::Egress => self.source,
-            Direction::Ingress => self.destination,
-        }
-    }
-
-    /// The port at the workload's own end.
-    #[must_use]
-    pub const fn own_port(&self, direction: Direction) -> u16 {
+    pub const fn own_end(&self, direction: Direction) -> (IpAddr, u16) {
         let (source, destination) = self.ports();
         match direction {
-            Direction::Egress => source,
-            Direction::Ingress => destination,
+            Direction::Egress => (self.source, source),
+            Direction::Ingress => (self.destination, destination),
         }
     }
 
-    /// Source and destination port; 0 where there is none. An ICMP identifier is a port of the end that asks.
+    /// Whether there can be a reply to it: of ICMP only to an echo request.
+    #[must_use]
+    pub fn may_be_replied_to(&self) -> bool {
+        match self.message {
+            Message::Icmp { kind, .. } => kind == echo(self.protocol()).0,
+            Message::IcmpError { .. } => false,
+            _ => true,
+        }
+    }
+
+    /// Source and destination port; 0 where there is none.
     #[must_use]
     pub const fn ports(&self) -> (u16, u16) {
         match self.message {
@@ -323,11 +318,17 @@ impl Packet {
             (Message::Icmp { kind: 133..=137, .. }, IpAddr::V6(_)) => self.hops == 255,
             // Multicast listener discovery (RFC 2710, RFC 3810) is sent with a hop limit of 1.
             (Message::Icmp { kind: 130..=132 | 143, .. }, IpAddr::V6(_)) => self.hops == 1,
+            (Message::IcmpError { .. }, IpAddr::V6(_)) => direction == Direction::Ingress,
             (Message::Udp { source: 68, destination: 67 }, IpAddr::V4(to)) => {
                 direction == Direction::Egress && to == Ipv4Addr::BROADCAST
             }
+            (Message::Udp { source: 67, destination: 68 }, IpAddr::V4(_)) => direction == Direction::Ingress,
             (Message::Udp { source: 546, destination: 547 }, IpAddr::V6(to)) => {
                 direction == Direction::Egress && to == Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2)
+            }
+            (Message::Udp { source: 547, destination: 546 }, IpAddr::V6(_)) => {
+                direction == Direction::Ingress
+                    && matches!(self.source, IpAddr::V6(from) if from.is_unicast_link_local())
             }
             _ => false,
         }
