@@ -51,7 +51,7 @@ mod packet;
 mod rules;
 
 pub use flows::Timeouts;
-pub use packet::{Message, Packet, Port, Quote, Spot};
+pub use packet::{ACK, FIN, ICMP, ICMPV6, Message, Packet, Port, Quote, RST, SCTP, SYN, Spot, TCP, UDP};
 pub use rules::{RuleName, Ruling};
 
 use std::net::IpAddr;
@@ -63,7 +63,7 @@ use bulkhead_ebpf::abi::{Direction, Reason, Verdict};
 use flows::{Flow, Permission};
 
 /// Everything that is so at one moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct World {
     /// The policy in force.
     pub policy: PolicySet,
@@ -130,6 +130,9 @@ impl Model {
         self.flows.retain(|flow| now - flow.seen <= self.timeouts.of(flow));
         let subjects = self.subjects(packet);
         if subjects.is_empty() {
+            if let Spot::TcEgress { .. } | Spot::TcIngress { .. } = packet.spot {
+                return unknown_link(packet);
+            }
             return Answer::new(Verdict::Allow, &[Reason::NotLocal, Reason::Ungoverned, Reason::Deferred]);
         }
         let whole = self.reassembled(packet);
@@ -236,7 +239,7 @@ impl Model {
             return Some(answer(&ruling, true));
         }
         let may_speak_for_itself =
-            direction != subject.direction && if packet.protocol() == packet::TCP { is_syn } else { judged.is_none() };
+            direction != subject.direction && if packet.protocol() == TCP { is_syn } else { judged.is_none() };
         if may_speak_for_itself {
             return None;
         }
@@ -394,6 +397,16 @@ impl Model {
             .iter()
             .position(|workload| workload.interface.as_ref().is_some_and(|link| link.index == interface));
         owner.map(|owner| Subject { workload: Some(owner), direction }).into_iter().collect()
+    }
+}
+
+/// Only workloads' links have a hook: whose link nobody knows any more is denied until somebody does.
+fn unknown_link(packet: &Packet) -> Answer {
+    let direction = if matches!(packet.spot, Spot::TcEgress { .. }) { Direction::Egress } else { Direction::Ingress };
+    if packet.belongs_to_the_link(direction) {
+        Answer::allow(Reason::NeverCut)
+    } else {
+        Answer::new(Verdict::Deny, &[Reason::Unidentified])
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Packet {
     pub hops: u8,
     /// The identification, where the datagram comes in fragments.
     pub fragment: Option<u32>,
+    /// Whether it wears what changes nothing: a VLAN tag, IP options or extension headers.
+    pub dressed: bool,
 }
 
 /// A hook, with what it knows of the local side.
@@ -159,6 +161,7 @@ impl Quote {
             message: self.message.clone(),
             hops: 64,
             fragment: None,
+            dressed: false,
         }
     }
 }

@@ -77,6 +77,7 @@ fn tcp(spot: Spot, from: (&str, u16), to: (&str, u16), flags: u8) -> Packet {
         message: Message::Tcp { source: from.1, destination: to.1, flags },
         hops: 64,
         fragment: None,
+        dressed: false,
     }
 }
 
