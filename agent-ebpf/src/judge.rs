@@ -208,9 +208,7 @@ pub fn judge<T: Tables, B: Bytes + ?Sized>(
         return judgement;
     }
     let subject = Subject::of(tables, local);
-    if packet.part != Part::Whole && !complete(tables, &mut packet) && subject.is_governed() {
-        return Judgement::denied(subject, Reason::FragmentUnseen, direction, 0);
-    }
+    let is_complete = packet.part == Part::Whole || complete(tables, &mut packet);
     let peer = match direction {
         Direction::Egress => tables.party(&packet.destination),
         Direction::Ingress => tables.party(&packet.source),
@@ -223,6 +221,9 @@ pub fn judge<T: Tables, B: Bytes + ?Sized>(
     }
     if is_spoofed(tables, &packet, local, direction, subject) {
         return Judgement::denied(subject, Reason::Spoofed, direction, peer.workload);
+    }
+    if !is_complete && subject.is_governed() {
+        return Judgement::denied(subject, Reason::FragmentUnseen, direction, peer.workload);
     }
     if is_related(tables, bytes, &packet, local, direction) {
         return Judgement::quiet(Reason::Related, direction);
