@@ -219,8 +219,15 @@ pub fn judge<T: Tables, B: Bytes + ?Sized>(
     if local.workload != 0 && peer.workload == local.workload {
         return Judgement::quiet(Reason::SameWorkload, direction);
     }
-    if is_spoofed(tables, &packet, local, direction, subject) {
-        return Judgement::denied(subject, Reason::Spoofed, direction, peer.workload);
+    match claim(tables, &packet, local, direction) {
+        Claim::Own => {}
+        Claim::Unknown if !subject.is_governed() => {}
+        Claim::Unknown => return Judgement::denied(subject, Reason::Spoofed, direction, peer.workload),
+        // It is not this workload's packet, so its being in audit says nothing: it would be judged as the other's elsewhere.
+        Claim::Others => {
+            let denied = Judgement::denied(subject, Reason::Spoofed, direction, peer.workload);
+            return Judgement { verdict: Verdict::Deny, ..denied };
+        }
     }
     if !is_complete && subject.is_governed() {
         return Judgement::denied(subject, Reason::FragmentUnseen, direction, peer.workload);
@@ -301,19 +308,34 @@ fn is_foreign(local: &Local, peer: &Party) -> bool {
     local.seen == Seen::Address && peer.flags & (Party::LOCAL | Party::HOST) != 0
 }
 
-/// Whether the local sender claims an address that is not its own.
-///
-/// A workload whose addresses are known must use them; one whose addresses are not known may not use another workload's, nor
-/// the host's where it has a link of its own.
+/// What a local sender claims to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    /// An address of its own, or one that nobody is known to hold.
+    Own,
+    /// An address that nobody is known to hold, although the sender's own ones are known.
+    Unknown,
+    /// Another workload's address or, from behind a link, the host's.
+    Others,
+}
+
+/// What the local sender claims to be by its source address.
 #[inline(always)]
-fn is_spoofed<T: Tables>(tables: &T, packet: &Packet, local: &Local, direction: Direction, subject: Subject) -> bool {
+fn claim<T: Tables>(tables: &T, packet: &Packet, local: &Local, direction: Direction) -> Claim {
     if direction == Direction::Ingress || local.workload == 0 {
-        return false;
+        return Claim::Own;
     }
     let own = tables.party(&packet.source);
-    let is_strict = local.flags & Place::STRICT_SOURCE != 0 && subject.is_governed();
     let is_hosts = matches!(local.seen, Seen::Interface(_)) && own.flags & Party::HOST != 0;
-    own.workload != local.workload && (is_strict || is_hosts || own.workload != 0)
+    if own.workload == local.workload {
+        Claim::Own
+    } else if own.workload != 0 || is_hosts {
+        Claim::Others
+    } else if local.flags & Place::STRICT_SOURCE != 0 {
+        Claim::Unknown
+    } else {
+        Claim::Own
+    }
 }
 
 /// Whether an ICMP error quotes a flow that the local side allows, and goes to the sender of the packet that it quotes: to
