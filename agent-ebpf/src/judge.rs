@@ -8,10 +8,10 @@ mod evaluate;
 pub use evaluate::{Evaluation, Subject, evaluate};
 
 use crate::abi::{
-    Address, Direction, End, Flow, FlowKey, Fragment, IDENTITY_WORLD, Party, Place, RULE_NONE, Reason, Settings, Side,
-    Stamp, State, Verdict,
+    Address, Direction, End, Flow, FlowKey, Fragment, IDENTITY_WORLD, Party, Place, PortIndex, RULE_NONE, Reason,
+    Settings, Side, Stamp, State, Verdict,
 };
-use crate::packet::{Bytes, Packet, Part, is_never_cut, parse_quote};
+use crate::packet::{Bytes, Packet, Part, is_never_cut, parse_quote, protocol, tcp};
 use crate::tables::Tables;
 use crate::track::FlowCell;
 
@@ -404,21 +404,23 @@ fn judge_flow<T: Tables>(
         }
     }
 
-    // The direction of the flow decides which rules hold: its initiator's egress, its responder's ingress.
-    let (role, service) = match alive {
-        Some(flow) if flow.course().initiator() == end => (Direction::Egress, flow.course().service()),
-        Some(flow) => (Direction::Ingress, flow.course().service()),
-        None => (direction, packet.service()),
+    let (role, service, is_judged) = match alive {
+        Some(flow) => {
+            let role = role(flow, end);
+            (role, service(flow, packet, role, direction, end), flow.stamp(end).is_judged())
+        }
+        None => (direction, packet.service(), false),
     };
     let mut evaluation = evaluate(tables, control.copy(), subject, peer, role, service);
-    let mut restarts = alive.is_none();
     let mut final_role = role;
-    let may_open = packet.protocol != crate::packet::protocol::TCP || packet.opens_tcp();
+    // A TCP segment says whether it begins something. Another packet may only where this side has not judged the flow: a late
+    // answer must not open a revoked flow from the other end.
+    let may_open = if packet.protocol == protocol::TCP { packet.opens_tcp() } else { !is_judged };
     if evaluation.allowed_by.is_err() && role != direction && may_open {
         // Not allowed as part of that flow, but perhaps as a flow of its own the other way round.
-        let reversed = evaluate(tables, control.copy(), subject, peer, direction, packet.service());
-        if reversed.allowed_by.is_ok() {
-            (evaluation, final_role, restarts) = (reversed, direction, true);
+        let own = evaluate(tables, control.copy(), subject, peer, direction, packet.service());
+        if own.allowed_by.is_ok() || subject.audits(direction) && !subject.audits(role) {
+            (evaluation, final_role) = (own, direction);
         }
     }
 
@@ -442,6 +444,15 @@ fn judge_flow<T: Tables>(
         }
         return judgement;
     }
+    let begins = match alive {
+        None => Begins::Anew,
+        Some(_) if final_role == role => Begins::Nothing,
+        Some(_) if packet.protocol == protocol::TCP => Begins::Anew,
+        Some(_) => Begins::OtherWay,
+    };
+    if begins != Begins::Nothing && !packet.may_be_replied_to() {
+        return judgement;
+    }
     let side = match local.seen {
         Seen::Address => return Judgement { is_news: false, ..judgement },
         Seen::Cgroup(cgroup) => side(control.generation, local, subject, &evaluation, &judgement, cgroup, 0),
@@ -449,7 +460,42 @@ fn judge_flow<T: Tables>(
             side(control.generation, local, subject, &evaluation, &judgement, 0, u64::from(interface))
         }
     };
-    settle(tables, entry, restarts, &key, packet, end, sender, &side, judgement, subject)
+    settle(tables, entry, begins, &key, packet, end, sender, &side, judgement, subject)
+}
+
+/// What a packet does to the entry of its flow, besides being part of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begins {
+    /// Nothing: it is part of the flow.
+    Nothing,
+    /// Another flow, about which neither side has said anything.
+    Anew,
+    /// The flow from its other end. What that end's side allowed stands: it may be another host that enforces it.
+    OtherWay,
+}
+
+/// As what `end` is judged: as what this side judged it before, else as the end of the flow that it is.
+#[inline(always)]
+fn role(flow: &FlowCell, end: End) -> Direction {
+    let stamp = flow.stamp(end);
+    if stamp.is_judged() { stamp.role() } else { course_role(flow, end) }
+}
+
+#[inline(always)]
+fn course_role(flow: &FlowCell, end: End) -> Direction {
+    if flow.course().initiator() == end { Direction::Egress } else { Direction::Ingress }
+}
+
+/// What the flow's opening packet was addressed to, for a side that judges it in `role`.
+#[inline(always)]
+fn service(flow: &FlowCell, packet: &Packet, role: Direction, direction: Direction, end: End) -> PortIndex {
+    if role == course_role(flow, end) {
+        flow.course().service()
+    } else if role == direction {
+        packet.service()
+    } else {
+        PortIndex::new(packet.protocol, u16::from_be(packet.source_port))
+    }
 }
 
 #[inline(always)]
@@ -465,6 +511,7 @@ fn side(
     let audits = judgement.verdict == Verdict::Audit;
     let stamp = Stamp::allowed(local.workload, generation, evaluation.keeps, audits, !subject.is_governed());
     let stamp = if local.flags & Place::SCOPE != 0 { stamp.of_unidentified() } else { stamp };
+    let stamp = stamp.as_role(judgement.role);
     Side { stamp, owner, interface }
 }
 
@@ -474,7 +521,7 @@ fn side(
 fn settle<T: Tables>(
     tables: &T,
     entry: Option<&FlowCell>,
-    restarts: bool,
+    begins: Begins,
     key: &FlowKey,
     packet: &Packet,
     end: End,
@@ -485,8 +532,10 @@ fn settle<T: Tables>(
 ) -> Judgement {
     let (settings, now) = (&tables.control().settings, tables.now());
     if let Some(flow) = entry {
-        if restarts {
-            flow.restart(sender, packet.service(), now);
+        match begins {
+            Begins::Nothing => {}
+            Begins::Anew => flow.restart(sender, packet.service(), now),
+            Begins::OtherWay => flow.turn(sender, packet.service(), now),
         }
         let stamp = flow.stamp(end);
         if stamp.holds(tables.control().generation) && stamp.workload() != side.stamp.workload() {
@@ -496,6 +545,9 @@ fn settle<T: Tables>(
         return settle_side(flow, packet, end, sender, side, settings, now, judgement);
     }
     let mut flow = Flow::new(sender, packet.service(), now);
+    if packet.tcp_flags & (tcp::FIN | tcp::RST) != 0 {
+        flow.course = flow.course.with_state(State::Closing);
+    }
     match end {
         End::Low => flow.sides[0] = *side,
         End::High => flow.sides[1] = *side,

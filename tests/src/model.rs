@@ -232,19 +232,22 @@ impl Model {
             }
         };
         let ruling = self.rule_on(Subject { direction, ..subject }, peer, &port);
+        let may_speak_for_itself =
+            direction != subject.direction && if packet.protocol() == TCP { is_syn } else { judged.is_none() };
+        if may_speak_for_itself {
+            // Audit would be wrong of what is allowed by itself.
+            let own = self.rule_on(subject, packet.peer(subject.direction), &packet.port());
+            if ruling.leniency() < own.leniency() {
+                return None;
+            }
+        }
         if ruling.passes() {
             let permission =
                 Permission { workload: self.name_of(subject), direction, peer, port, kept: self.promised(&ruling) };
             self.grant(index, end, permission, packet, now);
             return Some(answer(&ruling, true));
         }
-        let may_speak_for_itself =
-            direction != subject.direction && if packet.protocol() == TCP { is_syn } else { judged.is_none() };
-        if may_speak_for_itself {
-            return None;
-        }
-        let denied = Subject { direction, ..subject };
-        Some(self.undecidable(denied, Reason::NoRule))
+        Some(answer(&ruling, false))
     }
 
     /// Judges a packet by itself, and tracks what may be replied to.

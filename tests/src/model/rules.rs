@@ -31,6 +31,15 @@ impl Ruling {
     pub const fn passes(&self) -> bool {
         !matches!(self, Self::Denied)
     }
+
+    /// The more, the better for the packet.
+    pub(super) const fn leniency(&self) -> u8 {
+        match self {
+            Self::Denied => 0,
+            Self::Audited => 1,
+            Self::Ungoverned | Self::OpenEgress | Self::Allowed(_) => 2,
+        }
+    }
 }
 
 impl Model {

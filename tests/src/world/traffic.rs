@@ -36,6 +36,8 @@ pub(super) fn steps(random: &mut Random, stage: &Stage, world: &World) -> Vec<St
     let mut steps = Vec::new();
     let conversations: Vec<Conversation> = (0..=random.below(2)).map(|_| conversation(random, &world)).collect();
     let changes = random.chance(20);
+    // The uplink only drops what is for whom it is addressed to: that a socket of somebody else takes it, it can't know.
+    let has_uplink = random.chance(50);
     for turn in 0..3 + random.below(6) {
         if turn > 0 && random.chance(12) {
             steps.push(Step::Wait(*random.pick(&WAITS)));
@@ -47,7 +49,7 @@ pub(super) fn steps(random: &mut Random, stage: &Stage, world: &World) -> Vec<St
         let conversation = random.pick(&conversations);
         let packets = exchange(random, conversation, turn);
         for packet in packets {
-            meet(random, stage, &world, packet, &mut steps);
+            meet(random, stage, &world, has_uplink, packet, &mut steps);
         }
     }
     steps
@@ -210,14 +212,19 @@ impl Packet {
 }
 
 /// Where a packet is met: along its whole way, at one place of it, or where it has no business to be.
-fn meet(random: &mut Random, stage: &Stage, world: &World, packet: Packet, steps: &mut Vec<Step>) {
+fn meet(random: &mut Random, stage: &Stage, world: &World, has_uplink: bool, packet: Packet, steps: &mut Vec<Step>) {
     let mut way = way(random, stage, world, &packet);
     if way.is_empty() || random.chance(6) {
-        way = vec![anywhere(random, stage, world)];
+        let spot = anywhere(random, stage, world);
+        let receives = matches!(spot, Spot::CgroupIngress { .. } | Spot::TcIngress { .. });
+        way = if has_uplink && receives { vec![Spot::Xdp] } else { vec![spot] };
     } else if random.chance(30) {
         way = vec![random.pick(&way).clone()];
     }
     for spot in way {
+        if spot == Spot::Xdp && !has_uplink {
+            continue;
+        }
         let framed = matches!(spot, Spot::TcEgress { .. } | Spot::TcIngress { .. });
         if !framed && packet.readable().is_none() {
             continue;
