@@ -201,6 +201,7 @@ pub fn judge<T: Tables, B: Bytes + ?Sized>(
     local: &Local,
     direction: Direction,
 ) -> Judgement {
+    let is_complete = packet.part == Part::Whole || complete(tables, &mut packet);
     if is_never_cut(&packet, direction) {
         return Judgement::quiet(Reason::NeverCut, direction);
     }
@@ -208,7 +209,6 @@ pub fn judge<T: Tables, B: Bytes + ?Sized>(
         return judgement;
     }
     let subject = Subject::of(tables, local);
-    let is_complete = packet.part == Part::Whole || complete(tables, &mut packet);
     let peer = match direction {
         Direction::Egress => tables.party(&packet.destination),
         Direction::Ingress => tables.party(&packet.source),
@@ -232,7 +232,7 @@ pub fn judge<T: Tables, B: Bytes + ?Sized>(
     if !is_complete && subject.is_governed() {
         return Judgement::denied(subject, Reason::FragmentUnseen, direction, peer.workload);
     }
-    if is_related(tables, bytes, &packet, local, direction) {
+    if is_related(tables, bytes, &packet, local, direction, subject) {
         return Judgement::quiet(Reason::Related, direction);
     }
     judge_flow(tables, &packet, local, direction, subject, &peer)
@@ -347,6 +347,7 @@ fn is_related<T: Tables, B: Bytes + ?Sized>(
     packet: &Packet,
     local: &Local,
     direction: Direction,
+    subject: Subject,
 ) -> bool {
     let Some((key, sender)) = parse_quote(bytes, packet) else { return false };
     if key.addresses[sender as usize & 1] != packet.destination {
@@ -362,9 +363,26 @@ fn is_related<T: Tables, B: Bytes + ?Sized>(
     );
     let Some(flow) = tables.flow(&key) else { return false };
     let (stamp, control) = (flow.stamp(end), tables.control());
-    stamp.was_allowed_for(local.workload)
-        && (stamp.holds(control.generation) || stamp.keeps())
-        && flow.is_alive(&control.settings, key.protocol, tables.now())
+    if !flow.is_alive(&control.settings, key.protocol, tables.now()) {
+        return false;
+    }
+    if stamp.was_allowed_for(local.workload) && (stamp.holds(control.generation) || stamp.keeps()) {
+        return true;
+    }
+    // The policy changed, and the error comes before the flow's next packet.
+    let role = stamp.role();
+    let service = if role == course_role(flow, end) {
+        flow.course().service()
+    } else {
+        let opener = match role {
+            Direction::Egress => end,
+            Direction::Ingress => end.other(),
+        };
+        PortIndex::new(key.protocol, u16::from_be(key.ports[opener.other() as usize & 1]))
+    };
+    let peer = tables.party(&key.addresses[end.other() as usize & 1]);
+    stamp.is_judged()
+        && (subject.audits(role) || evaluate(tables, control.copy(), subject, &peer, role, service).allowed_by.is_ok())
 }
 
 #[inline(always)]

@@ -73,7 +73,7 @@ const MARGIN: f64 = 2.5;
 /// Runs a case through the model and the implementations, up to the first difference.
 pub fn run(case: &Case, implementations: &mut [&mut dyn Implementation], tally: &mut Tally) -> Option<Difference> {
     let mut model = Model::new(case.world.clone(), timeouts());
-    let mut now = 0;
+    let (mut now, mut lost) = (0, false);
     for implementation in &mut *implementations {
         implementation.start(&case.world);
     }
@@ -88,12 +88,14 @@ pub fn run(case: &Case, implementations: &mut [&mut dyn Implementation], tally: 
                 model.world.clone_from(world);
                 implementations.iter_mut().for_each(|implementation| implementation.change(world));
             }
-            Step::Packet(packet) => {
+            Step::Onward(_) if lost => {}
+            Step::Packet(packet) | Step::Onward(packet) => {
                 while model.on_the_brink(now as f64, MARGIN) {
                     now += 3;
                     implementations.iter_mut().for_each(|implementation| implementation.wait(3));
                 }
                 let expected = model.judge(packet, now as f64);
+                lost = expected.verdict == Verdict::Deny;
                 tally.packets += 1;
                 tally.verdicts[expected.verdict as usize] += 1;
                 tally.established += u64::from(expected.reasons.contains(&Reason::Established));

@@ -29,6 +29,7 @@
 //!   where the flow passes now; otherwise the rules say, as for any ICMP message. It doesn't keep the flow awake.
 //! - **An echo request opens an ICMP flow**, named by client, server and identifier. Every other message, and an answer that
 //!   nobody asked for, is judged by itself each time: it can't be replied to.
+//! - **On loopback nothing is looked at**, and nothing remembered.
 //! - **A later fragment** is judged as a packet with its first one's ports. A first fragment was seen even where it was
 //!   denied. TCP flags are in the first fragment alone.
 //! - **RFC 4890's messages that must not be dropped** are neighbour discovery (which only counts with a hop limit of 255),
@@ -135,7 +136,7 @@ impl Model {
             }
             return Answer::new(Verdict::Allow, &[Reason::NotLocal, Reason::Ungoverned, Reason::Deferred]);
         }
-        let whole = self.reassembled(packet);
+        let whole = if packet.on_loopback() { Some(packet.clone()) } else { self.reassembled(packet) };
         let answers: Vec<Answer> =
             subjects.iter().map(|subject| self.side(packet, whole.as_ref(), *subject, now)).collect();
         strictest(answers)
@@ -167,8 +168,8 @@ impl Model {
         if packet.on_loopback() {
             return Answer::allow(Reason::Loopback);
         }
-        if packet.belongs_to_the_link(subject.direction) {
-            return Answer::new(Verdict::Allow, &[Reason::NeverCut, Reason::Ungoverned]);
+        if whole.unwrap_or(packet).belongs_to_the_link(subject.direction) {
+            return Answer::new(Verdict::Allow, &[Reason::NeverCut, Reason::Ungoverned, Reason::Established]);
         }
         if packet.spot == Spot::Xdp
             && matches!(packet.message, Message::Malformed { .. } | Message::LaterFragment { .. })

@@ -31,6 +31,8 @@ pub struct Case {
 pub enum Step {
     /// A packet is met somewhere.
     Packet(Packet),
+    /// The same packet is met further on its way, if it got so far.
+    Onward(Packet),
     /// Seconds pass.
     Wait(u64),
     /// The world is another from here on.

@@ -30,7 +30,7 @@ fn size(case: &Case) -> usize {
     };
     let step = |step: &Step| match step {
         Step::Change(to) => 1 + world(to),
-        Step::Packet(_) | Step::Wait(_) => 1,
+        Step::Packet(_) | Step::Onward(_) | Step::Wait(_) => 1,
     };
     world(&case.world) + case.steps.iter().map(step).sum::<usize>()
 }
@@ -56,7 +56,7 @@ fn steps(case: &mut Case, fails: &mut impl FnMut(&Case) -> bool) {
 fn worlds(case: &mut Case) -> impl Iterator<Item = &mut World> {
     let later = case.steps.iter_mut().filter_map(|step| match step {
         Step::Change(world) => Some(&mut **world),
-        Step::Packet(_) | Step::Wait(_) => None,
+        Step::Packet(_) | Step::Onward(_) | Step::Wait(_) => None,
     });
     [&mut case.world].into_iter().chain(later)
 }

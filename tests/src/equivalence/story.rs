@@ -24,7 +24,7 @@ pub fn story(case: &Case, difference: &Difference) -> String {
                 text.push_str("the world changes to:\n");
                 tell_world(&mut text, world);
             }
-            Step::Packet(packet) => {
+            Step::Packet(packet) | Step::Onward(packet) => {
                 tell_packet(&mut text, packet);
                 text.push('\n');
             }

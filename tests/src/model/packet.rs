@@ -317,10 +317,11 @@ impl Packet {
     pub fn belongs_to_the_link(&self, direction: Direction) -> bool {
         match (&self.message, self.destination) {
             (Message::Arp, _) => true,
-            // Neighbour and router discovery count only from the link itself (RFC 4861 section 6.1 and 7.1).
-            (Message::Icmp { kind: 133..=137, .. }, IpAddr::V6(_)) => self.hops == 255,
+            // Neighbour and router discovery count only from the link itself (RFC 4861 section 6.1 and 7.1), and
+            // not in fragments (RFC 6980 section 5).
+            (Message::Icmp { kind: 133..=137, .. }, IpAddr::V6(_)) => self.hops == 255 && self.fragment.is_none(),
             // Multicast listener discovery (RFC 2710, RFC 3810) is sent with a hop limit of 1.
-            (Message::Icmp { kind: 130..=132 | 143, .. }, IpAddr::V6(_)) => self.hops == 1,
+            (Message::Icmp { kind: 130..=132 | 143, .. }, IpAddr::V6(_)) => self.hops == 1 && self.fragment.is_none(),
             (Message::IcmpError { .. }, IpAddr::V6(_)) => direction == Direction::Ingress,
             (Message::Udp { source: 68, destination: 67 }, IpAddr::V4(to)) => {
                 direction == Direction::Egress && to == Ipv4Addr::BROADCAST

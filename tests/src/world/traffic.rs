@@ -218,10 +218,10 @@ fn meet(random: &mut Random, stage: &Stage, world: &World, has_uplink: bool, pac
         let spot = anywhere(random, stage, world);
         let receives = matches!(spot, Spot::CgroupIngress { .. } | Spot::TcIngress { .. });
         way = if has_uplink && receives { vec![Spot::Xdp] } else { vec![spot] };
-    } else if random.chance(30) {
+    } else if !has_uplink && random.chance(30) {
         way = vec![random.pick(&way).clone()];
     }
-    for spot in way {
+    for (stretch, spot) in way.into_iter().enumerate() {
         if spot == Spot::Xdp && !has_uplink {
             continue;
         }
@@ -229,7 +229,8 @@ fn meet(random: &mut Random, stage: &Stage, world: &World, has_uplink: bool, pac
         if !framed && packet.readable().is_none() {
             continue;
         }
-        steps.push(Step::Packet(Packet { spot, ..packet.clone() }));
+        let packet = Packet { spot, ..packet.clone() };
+        steps.push(if has_uplink && stretch > 0 { Step::Onward(packet) } else { Step::Packet(packet) });
     }
 }
 
