@@ -149,7 +149,7 @@ pub fn known<T: Tables>(tables: &T, packet: &Packet, seen: Seen, direction: Dire
         Seen::Interface(interface) => flow.interface(end) == u64::from(interface),
         // This hook only drops, and the hooks behind it make sure of the owner. But what comes from outside is no packet of
         // a flow whose sending end was judged here.
-        Seen::Address => flow.stamp(sender) == Stamp::NONE,
+        Seen::Address => flow.stamp(sender) == Stamp::NONE && !flow.stamp(end).peer_is_here(),
     };
     let stamp = flow.stamp(end);
     let (control, now) = (tables.control(), tables.now());
@@ -382,6 +382,7 @@ fn is_related<T: Tables, B: Bytes + ?Sized>(
     };
     let peer = tables.party(&key.addresses[end.other() as usize & 1]);
     stamp.is_judged()
+        && stamp.workload() == local.workload
         && (subject.audits(role) || evaluate(tables, control.copy(), subject, &peer, role, service).allowed_by.is_ok())
 }
 
@@ -434,7 +435,8 @@ fn judge_flow<T: Tables>(
     // A TCP segment says whether it begins something. Another packet may only where this side has not judged the flow: a late
     // answer must not open a revoked flow from the other end.
     let may_open = if packet.protocol == protocol::TCP { packet.opens_tcp() } else { !is_judged };
-    if evaluation.allowed_by.is_err() && role != direction && may_open {
+    let is_audited = is_judged && subject.audits(role);
+    if evaluation.allowed_by.is_err() && !is_audited && role != direction && may_open {
         // Not allowed as part of that flow, but perhaps as a flow of its own the other way round.
         let own = evaluate(tables, control.copy(), subject, peer, direction, packet.service());
         if own.allowed_by.is_ok() || subject.audits(direction) && !subject.audits(role) {
@@ -473,9 +475,9 @@ fn judge_flow<T: Tables>(
     }
     let side = match local.seen {
         Seen::Address => return Judgement { is_news: false, ..judgement },
-        Seen::Cgroup(cgroup) => side(control.generation, local, subject, &evaluation, &judgement, cgroup, 0),
+        Seen::Cgroup(cgroup) => side(control.generation, local, subject, peer, &evaluation, &judgement, cgroup, 0),
         Seen::Interface(interface) => {
-            side(control.generation, local, subject, &evaluation, &judgement, 0, u64::from(interface))
+            side(control.generation, local, subject, peer, &evaluation, &judgement, 0, u64::from(interface))
         }
     };
     settle(tables, entry, begins, &key, packet, end, sender, &side, judgement, subject)
@@ -517,10 +519,12 @@ fn service(flow: &FlowCell, packet: &Packet, role: Direction, direction: Directi
 }
 
 #[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "everything that judge_flow found out; a struct would hide nothing")]
 fn side(
     generation: u32,
     local: &Local,
     subject: Subject,
+    peer: &Party,
     evaluation: &Evaluation,
     judgement: &Judgement,
     owner: u64,
@@ -529,6 +533,7 @@ fn side(
     let audits = judgement.verdict == Verdict::Audit;
     let stamp = Stamp::allowed(local.workload, generation, evaluation.keeps, audits, !subject.is_governed());
     let stamp = if local.flags & Place::SCOPE != 0 { stamp.of_unidentified() } else { stamp };
+    let stamp = if peer.flags & (Party::LOCAL | Party::HOST) != 0 { stamp.with_peer_here() } else { stamp };
     let stamp = stamp.as_role(judgement.role);
     Side { stamp, owner, interface }
 }

@@ -134,7 +134,10 @@ impl Model {
             if let Spot::TcEgress { .. } | Spot::TcIngress { .. } = packet.spot {
                 return unknown_link(packet);
             }
-            return Answer::new(Verdict::Allow, &[Reason::NotLocal, Reason::Ungoverned, Reason::Deferred]);
+            return Answer::new(
+                Verdict::Allow,
+                &[Reason::NotLocal, Reason::Ungoverned, Reason::Deferred, Reason::Established],
+            );
         }
         let whole = if packet.on_loopback() { Some(packet.clone()) } else { self.reassembled(packet) };
         let answers: Vec<Answer> =
@@ -235,7 +238,7 @@ impl Model {
         let ruling = self.rule_on(Subject { direction, ..subject }, peer, &port);
         let may_speak_for_itself =
             direction != subject.direction && if packet.protocol() == TCP { is_syn } else { judged.is_none() };
-        if may_speak_for_itself {
+        if may_speak_for_itself && (judged.is_none() || !ruling.passes()) {
             // Audit would be wrong of what is allowed by itself.
             let own = self.rule_on(subject, packet.peer(subject.direction), &packet.port());
             if ruling.leniency() < own.leniency() {
@@ -310,13 +313,15 @@ impl Model {
         // The direction in which the quoted packet passed this side.
         let quoted_direction = match subject.direction {
             Direction::Ingress => Direction::Egress,
-            Direction::Egress if error.source == quoted.destination => Direction::Ingress,
-            Direction::Egress => return false,
+            Direction::Egress => Direction::Ingress,
         };
         let Some(flow) = self.flows.iter().find(|flow| flow.holds(&quoted)) else { return false };
         let end = flow.end(quoted.own_end(quoted_direction));
         let Some(permission) = &flow.permissions[end] else { return false };
-        if permission.kept && permission.workload == self.name_of(subject) {
+        if permission.workload != self.name_of(subject) {
+            return false;
+        }
+        if permission.kept {
             return true;
         }
         let asked = Subject { direction: permission.direction, ..subject };

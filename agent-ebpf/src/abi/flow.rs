@@ -171,6 +171,7 @@ impl Stamp {
     const UNIDENTIFIED: u64 = 16;
     const REVOKED: u64 = 32;
     const INGRESS: u64 = 64;
+    const PEER_HERE: u64 = 128;
     const OWNER: u64 = !0xffff_ffff;
     const GENERATION: u64 = 0xffff_ff00;
 
@@ -248,6 +249,20 @@ impl Stamp {
             Direction::Ingress => Self(self.0 | Self::INGRESS),
             Direction::Egress => Self(self.0 & !Self::INGRESS),
         }
+    }
+
+    /// The same decision, about a peer that is on this host: nothing of the flow may come from outside.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_peer_here(self) -> Self {
+        Self(self.0 | Self::PEER_HERE)
+    }
+
+    /// Whether the peer is on this host.
+    #[inline(always)]
+    #[must_use]
+    pub const fn peer_is_here(self) -> bool {
+        self.0 & Self::PEER_HERE != 0
     }
 
     /// Whose rules decided: the answering end's ingress or the opening end's egress.

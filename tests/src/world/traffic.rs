@@ -216,8 +216,7 @@ fn meet(random: &mut Random, stage: &Stage, world: &World, has_uplink: bool, pac
     let mut way = way(random, stage, world, &packet);
     if way.is_empty() || random.chance(6) {
         let spot = anywhere(random, stage, world);
-        let receives = matches!(spot, Spot::CgroupIngress { .. } | Spot::TcIngress { .. });
-        way = if has_uplink && receives { vec![Spot::Xdp] } else { vec![spot] };
+        way = vec![if has_uplink { Spot::Xdp } else { spot }];
     } else if !has_uplink && random.chance(30) {
         way = vec![random.pick(&way).clone()];
     }
