@@ -35,7 +35,7 @@ pub enum Seen {
     Cgroup(u64),
     /// By the interface that the packet came or goes through.
     Interface(u32),
-    /// By address alone: such a hook only drops, it never vouches for a flow.
+    /// By address alone, or not for sure: such a packet is only dropped or not, it never vouches for a flow.
     Address,
 }
 
@@ -229,13 +229,18 @@ pub fn judge<T: Tables, B: Bytes + ?Sized>(
             return Judgement { verdict: Verdict::Deny, ..denied };
         }
     }
-    if !is_complete && subject.is_governed() {
-        return Judgement::denied(subject, Reason::FragmentUnseen, direction, peer.workload);
+    if !is_complete {
+        return undecidable(tables, local, direction, Reason::FragmentUnseen);
     }
     if is_related(tables, bytes, &packet, local, direction, subject) {
         return Judgement::quiet(Reason::Related, direction);
     }
-    judge_flow(tables, &packet, local, direction, subject, &peer)
+    let mut local = *local;
+    if direction == Direction::Ingress && is_misaddressed(tables, &packet, &local) {
+        // A bridge floods, say. It must not make this workload the owner of another's end, who could then answer for it.
+        local.seen = Seen::Address;
+    }
+    judge_flow(tables, &packet, &local, direction, subject, &peer)
 }
 
 /// What a scope says of a workload that is not known yet; `None` where it allows it or there is no scope.
@@ -306,6 +311,13 @@ fn complete<T: Tables>(tables: &T, packet: &mut Packet) -> bool {
 #[inline(always)]
 fn is_foreign(local: &Local, peer: &Party) -> bool {
     local.seen == Seen::Address && peer.flags & (Party::LOCAL | Party::HOST) != 0
+}
+
+/// Whether a packet comes to a workload that is addressed to another one.
+#[inline(always)]
+fn is_misaddressed<T: Tables>(tables: &T, packet: &Packet, local: &Local) -> bool {
+    let addressee = tables.party(&packet.destination);
+    addressee.workload != 0 && addressee.workload != local.workload
 }
 
 /// What a local sender claims to be.
@@ -559,11 +571,6 @@ fn settle<T: Tables>(
             Begins::Nothing => {}
             Begins::Anew => flow.restart(sender, packet.service(), now),
             Begins::OtherWay => flow.turn(sender, packet.service(), now),
-        }
-        let stamp = flow.stamp(end);
-        if stamp.holds(tables.control().generation) && stamp.workload() != side.stamp.workload() {
-            // Two workloads on one link or with one address: the first keeps the entry, the other is judged each time.
-            return Judgement { is_news: false, ..judgement };
         }
         return settle_side(flow, packet, end, sender, side, settings, now, judgement);
     }

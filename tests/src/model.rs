@@ -43,6 +43,10 @@
 //! - **An uplink (XDP) decides the ingress of the local workload that has the destination address**, nothing else, and leaves
 //!   no trace. What it can't decide (malformed packets, later fragments) it leaves to the receiver's own hook. What comes from
 //!   outside is not from a workload of this host or the host itself: for a governed receiver such a source is forged.
+//! - **A packet that comes to a workload but is addressed to another one** (a bridge floods) is judged and leaves no trace: the
+//!   receiver must not become the owner of the other's end.
+//! - **Two workloads at one end** of a flow (one address, one port, one after the other) are each judged for themselves, and
+//!   the last one is the one that the end is held to.
 //! - **A receiver behind a link** is asked at its link, not at the sender's cgroup hook too.
 //! - **Who is no workload** (a process in a cgroup that nobody named) has an end and is tracked like an ungoverned workload, so
 //!   that being named later cuts nothing.
@@ -193,7 +197,7 @@ impl Model {
         if self.poses_as_another(packet, subject) {
             return Answer::new(Verdict::Deny, &[Reason::Spoofed]);
         }
-        if self.forges_its_source(packet, subject) {
+        if self.forges_its_source(packet, subject) && self.denial(subject).is_some() {
             return self.undecidable(subject, Reason::Spoofed);
         }
         let Some(packet) = whole else {
@@ -224,7 +228,9 @@ impl Model {
             && permission.kept
             && permission.workload == self.name_of(subject)
         {
-            self.note(index, packet, now);
+            if self.leaves_a_trace(packet, subject) {
+                self.flows[index].note(packet, now);
+            }
             return Some(Answer::allow(Reason::Established));
         }
         // As what the flow is judged: as what this side allowed, or, if it allowed nothing yet, as what the other side opened.
@@ -248,7 +254,9 @@ impl Model {
         if ruling.passes() {
             let permission =
                 Permission { workload: self.name_of(subject), direction, peer, port, kept: self.promised(&ruling) };
-            self.grant(index, end, permission, packet, now);
+            if self.leaves_a_trace(packet, subject) {
+                self.grant(index, end, permission, packet, now);
+            }
             return Some(answer(&ruling, true));
         }
         Some(answer(&ruling, false))
@@ -257,7 +265,7 @@ impl Model {
     /// Judges a packet by itself, and tracks what may be replied to.
     fn by_itself(&mut self, packet: &Packet, subject: Subject, now: f64) -> Answer {
         let ruling = self.rule_on(subject, packet.peer(subject.direction), &packet.port());
-        if ruling.passes() && packet.may_be_replied_to() {
+        if ruling.passes() && packet.may_be_replied_to() && self.leaves_a_trace(packet, subject) {
             let permission = Permission {
                 workload: self.name_of(subject),
                 direction: subject.direction,
@@ -272,9 +280,6 @@ impl Model {
 
     /// Opens a flow, or begins a tracked one anew from the other end.
     fn open(&mut self, packet: &Packet, subject: Subject, permission: Permission, now: f64) {
-        if packet.spot == Spot::Xdp {
-            return;
-        }
         let mut flow = Flow::opened_by(packet, now);
         if let Some(index) = self.flows.iter().position(|old| old.holds(packet)) {
             let old = self.flows.remove(index);
@@ -291,16 +296,14 @@ impl Model {
     }
 
     fn grant(&mut self, index: usize, end: usize, permission: Permission, packet: &Packet, now: f64) {
-        if packet.spot != Spot::Xdp {
-            self.flows[index].permissions[end] = Some(permission);
-            self.note(index, packet, now);
-        }
+        self.flows[index].permissions[end] = Some(permission);
+        self.flows[index].note(packet, now);
     }
 
-    fn note(&mut self, index: usize, packet: &Packet, now: f64) {
-        if packet.spot != Spot::Xdp {
-            self.flows[index].note(packet, now);
-        }
+    /// Whether what is said of this packet may be held to the flow.
+    fn leaves_a_trace(&self, packet: &Packet, subject: Subject) -> bool {
+        let is_anothers = || self.holder(packet.destination).is_some_and(|holder| subject.workload != Some(holder));
+        packet.spot != Spot::Xdp && (subject.direction == Direction::Egress || !is_anothers())
     }
 
     /// Whether an ICMP error belongs to a flow that passes at this side.

@@ -66,8 +66,7 @@ pub struct Userspace {
     compiler: Compiler,
     world: World,
     tables: MemoryTables,
-    /// What was decided so far.
-    pub counts: Counts,
+    counts: Counts,
 }
 
 impl Userspace {
@@ -79,6 +78,11 @@ impl Userspace {
         let contents = compiler.compile(&world).contents;
         let tables = MemoryTables::new(contents, Settings::defaults(HZ), ROOM_FOR_FLOWS, START);
         Self { stage, compiler, world, tables, counts: Counts::new() }
+    }
+
+    /// What was decided since it was last asked.
+    pub fn take_counts(&mut self) -> Counts {
+        std::mem::take(&mut self.counts)
     }
 
     /// A cgroup and its ancestors, the nearest first.

@@ -27,6 +27,11 @@ pub(super) fn packet(packet: &Packet) -> Option<Vec<u8>> {
     Some(ip.bytes())
 }
 
+/// An IP packet as an Ethernet frame without tags.
+pub(super) fn as_frame(packet: &[u8]) -> Vec<u8> {
+    ethernet(&[], packet)
+}
+
 /// The packet as an Ethernet frame.
 pub(super) fn ethernet_frame(of: &Packet) -> Vec<u8> {
     let tags: &[(u16, u16)] = if of.dressed { &[(0x8100, 7)] } else { &[] };

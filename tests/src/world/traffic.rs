@@ -65,7 +65,7 @@ fn conversation(random: &mut Random, world: &World) -> Conversation {
         if !held.is_empty() && random.chance(78) { *random.pick(&held) } else { *random.pick(&others) }
     };
     let (client, server) = (end(random), end(random));
-    let talk = match random.below(20) {
+    let mut talk = match random.below(20) {
         0..=8 => Talk::Tcp,
         9..=12 => Talk::Udp,
         13 => Talk::Sctp,
@@ -76,13 +76,14 @@ fn conversation(random: &mut Random, world: &World) -> Conversation {
         18 => Talk::Message(*random.pick(&[139, 140, 200]), random.below(2) as u8),
         _ => Talk::Dhcp,
     };
-    Conversation {
-        client,
-        server,
-        client_port: *random.pick(&[40_000, 40_001, 80]),
-        server_port: *random.pick(&PORTS),
-        talk,
+    let client_port = *random.pick(&[40_000, 40_001, 80]);
+    let mut server_port = *random.pick(&PORTS);
+    if client == server {
+        // The two ends of a flow differ, if only in their ports; alike they only meet on loopback.
+        talk = *random.pick(&[Talk::Tcp, Talk::Udp]);
+        server_port = 53;
     }
+    Conversation { client, server, client_port, server_port, talk }
 }
 
 /// What is said next: mostly as it should be, sometimes out of turn.
@@ -150,7 +151,8 @@ fn says(random: &mut Random, conversation: &Conversation, forward: bool, turn: u
         }
         Talk::Dhcp => {
             let (ask, answer) = if is_v4 { (68, 67) } else { (546, 547) };
-            if forward && random.chance(80) {
+            let renews = client_port == 80;
+            if forward && !renews {
                 destination = ip(if is_v4 { "255.255.255.255" } else { "ff02::1:2" });
                 if random.chance(50) {
                     source = ip(if is_v4 { "0.0.0.0" } else { "fe80::7" });
@@ -158,7 +160,10 @@ fn says(random: &mut Random, conversation: &Conversation, forward: bool, turn: u
             } else if !is_v4 && random.chance(50) {
                 source = ip("fe80::1");
             }
-            if forward {
+            if renews {
+                (source, destination) = (client, server);
+            }
+            if forward || renews {
                 Message::Udp { source: ask, destination: answer }
             } else {
                 Message::Udp { source: answer, destination: ask }
