@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bulkhead_ebpf::abi::{Address, IDENTITY_WORLD, Identity, MAX_IDENTITY_SLOTS, Party, Place, SLOT_HOST, SLOT_WORLD};
 
+use crate::kernel::mirror::PrefixKey;
 use crate::policy::compile::{CompiledPolicy, GroupSet, RuleNumbers, TooLarge, compile};
 use crate::policy::model::{Peer, PolicySet};
 use crate::workload::identity::Identities;
@@ -37,8 +38,8 @@ pub struct Inputs<'a> {
 pub struct Contents {
     /// `ADDRESSES`.
     pub addresses: HashMap<Address, Party>,
-    /// `CIDRS`, by prefix length in bits of the mapped form, and network.
-    pub cidrs: HashMap<(u32, Address), Party>,
+    /// `CIDRS`.
+    pub cidrs: HashMap<PrefixKey, Party>,
     /// `CGROUPS`.
     pub cgroups: HashMap<u64, Place>,
     /// `INTERFACES`.
@@ -157,7 +158,7 @@ impl Numbers {
 enum Holder {
     Workload(String),
     Address(Address),
-    Cidr(u32, Address),
+    Cidr(PrefixKey),
 }
 
 /// Computes the tables.
@@ -198,8 +199,8 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers) -> Result<Desired, Too
             Holder::Address(address) => {
                 contents.addresses.insert(address, Party { identity, workload, flags: known.flags });
             }
-            Holder::Cidr(bits, network) => {
-                contents.cidrs.insert((bits, network), Party { identity, workload, flags: known.flags });
+            Holder::Cidr(key) => {
+                contents.cidrs.insert(key, Party { identity, workload, flags: known.flags });
             }
             Holder::Workload(_) => {}
         }
@@ -273,8 +274,7 @@ impl<'a> Build<'a> {
             let world = self.policy.slots.get(&Peer::World).copied();
             let slots = self.cover.slots_of_net(net).into_iter().chain(world);
             let identity = self.with_slots(&GroupSet::new(), slots);
-            let (bits, network) = cover::key(net);
-            holders.push((Holder::Cidr(bits, network), Known { identity, workload: None, flags: 0 }));
+            holders.push((Holder::Cidr(cover::key(net)), Known { identity, workload: None, flags: 0 }));
         }
         holders
     }

@@ -57,7 +57,7 @@ fn slots(desired: &Desired, address: &str) -> Vec<u16> {
     let contents = &desired.contents;
     let prefix = || {
         (0..=128).rev().find_map(|bits| {
-            contents.cidrs.iter().find(|((length, net), _)| *length == bits && covers(*length, net, &address))
+            contents.cidrs.iter().find(|(key, _)| key.bits == bits && covers(bits, &key.network, &address))
         })
     };
     let party = contents.addresses.get(&address).copied().or_else(|| prefix().map(|(_, party)| *party));

@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn each_choice_is_told_from_its_neighbours_soon_and_late_after_boot() {
         for hz in CHOICES {
-            for uptime in [5.0, 300.0, 86_400.0, 1e8] {
+            for uptime in [5.0, 300.0, 86_400.0, 1e7] {
                 let jiffies = ((uptime * f64::from(hz)) as u64 as u32).wrapping_sub(300 * hz);
                 assert_eq!(fitting(jiffies.wrapping_add(1), uptime), hz, "{hz} after {uptime} s");
             }
