@@ -1,10 +1,14 @@
 //! Which interfaces lead out of this host.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use tokio::sync::{mpsc, watch};
 
 use super::netlink::reader::{Reader, ways};
+use super::restart::{Closed, keep_running};
+use crate::controller::Event;
 use crate::exit::{Exit, Failure};
 
 /// The names of the interfaces that the default routes go through: IPv4 and IPv6, in the main table of this thread's network
@@ -17,6 +21,26 @@ pub async fn default_route_interfaces() -> Result<Vec<String>, Failure> {
         let error = error.context("cannot read the default routes");
         Failure::new(Exit::OsErr, error, "name the interfaces with --uplink, or give --uplink none")
     })
+}
+
+/// How often the default routes are looked at: they change rarely, and an uplink without the program only loses what is
+/// dropped early there.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Tells of the interfaces of the default routes whenever they change, until `stop` turns true or nobody listens any more.
+pub async fn watch(events: mpsc::Sender<Event>, stop: watch::Receiver<bool>) {
+    keep_running("uplink", &events, stop, || async {
+        let mut last = None;
+        loop {
+            let names = find().await?;
+            if last.as_ref() != Some(&names) && events.send(Event::Uplinks(names.clone())).await.is_err() {
+                return Ok(Closed);
+            }
+            last = Some(names);
+            tokio::time::sleep(INTERVAL).await;
+        }
+    })
+    .await;
 }
 
 async fn find() -> anyhow::Result<Vec<String>> {
