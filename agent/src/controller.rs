@@ -308,7 +308,7 @@ impl Controller {
             host_addresses: &view.host_addresses,
             scopes: &view.scopes,
         };
-        let desired = desired(inputs, &mut self.numbers)?;
+        let desired = desired(inputs, &mut self.numbers, &self.kernel.tables)?;
         for warning in &desired.warnings {
             if self.desired.as_ref().is_none_or(|before| !before.warnings.contains(warning)) {
                 tracing::warn!("{warning}");
@@ -385,10 +385,9 @@ impl Controller {
     fn names(&self, desired: &Desired) -> Names {
         let groups: BTreeMap<_, _> = self.policy.groups.iter().map(|group| (group.id, group)).collect();
         let workloads = self.view.workloads.iter().filter_map(|workload| {
-            let number = self.numbers.known_workload(&workload.name)?;
-            let ids = desired.members.get(&workload.name).into_iter().flatten();
-            let groups = ids.filter_map(|id| groups.get(id)).map(|group| group.name.clone()).collect();
-            Some((number, Named { name: workload.name.clone(), groups }))
+            let member = desired.members.get(&workload.name)?;
+            let groups = member.groups.iter().filter_map(|id| groups.get(id)).map(|group| group.name.clone()).collect();
+            Some((member.number, Named { name: workload.name.clone(), groups }))
         });
         let rules = self.numbers.rules.iter().filter_map(|(place, number)| {
             let group = groups.get(&place.group)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::UNIX_EPOCH;
 
-use bulkhead_ebpf::abi::Direction;
+use bulkhead_ebpf::abi::{Direction, IDENTITY_WORLD};
 
 use super::{Controller, Query};
 use crate::kernel::Readings;
@@ -52,7 +52,7 @@ impl Controller {
     /// A selector with a typing error fails open in silence, unless somebody says so.
     fn idle_groups(&self) -> impl Iterator<Item = String> {
         let has_members = |group: &SecurityGroup| {
-            self.desired.iter().any(|desired| desired.members.values().any(|groups| groups.contains(&group.id)))
+            self.desired.iter().any(|desired| desired.members.values().any(|member| member.groups.contains(&group.id)))
         };
         self.policy.groups.iter().filter(move |group| !has_members(group)).map(|group| {
             format!(
@@ -64,8 +64,9 @@ impl Controller {
 
     fn workloads(&self) -> Vec<WorkloadView> {
         let names: BTreeMap<_, _> = self.policy.groups.iter().map(|group| (group.id, &group.name)).collect();
+        let member = |workload: &str| self.desired.as_ref().and_then(|desired| desired.members.get(workload));
         let groups_of = |workload: &str| {
-            let ids = self.desired.iter().filter_map(|desired| desired.members.get(workload)).flatten();
+            let ids = member(workload).into_iter().flat_map(|member| member.groups.iter());
             ids.filter_map(|id| names.get(id).map(|name| (*name).clone())).collect()
         };
         let view = |workload: &crate::workload::Workload| WorkloadView {
@@ -77,7 +78,7 @@ impl Controller {
             cgroup: workload.cgroup.as_ref().map(|cgroup| cgroup.path.clone()),
             interface: workload.interface.as_ref().map(|interface| interface.name.clone()),
             addresses: workload.addresses.clone(),
-            identity: self.numbers.identity(&workload.name),
+            identity: member(&workload.name).map_or(IDENTITY_WORLD, |member| member.identity),
         };
         self.view.workloads.iter().map(view).collect()
     }
@@ -88,7 +89,7 @@ impl Controller {
         let hits_of = |place: RulePlace| numbers.get(&place).and_then(|number| hits.get(number)).copied().unwrap_or(0);
         let members_of = |group: &SecurityGroup| {
             let members = self.desired.iter().flat_map(|desired| desired.members.iter());
-            members.filter(|(_, groups)| groups.contains(&group.id)).map(|(name, _)| name.clone()).collect()
+            members.filter(|(_, member)| member.groups.contains(&group.id)).map(|(name, _)| name.clone()).collect()
         };
         let view = |group: &SecurityGroup| GroupView {
             name: group.name.clone(),

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use bulkhead_ebpf::abi::{MAX_IDENTITY_SLOTS, SLOT_HOST, SLOT_WORLD};
+
 use super::*;
 use crate::policy::model::{Established, GroupId, Mode, Origin, Rule, SecurityGroup};
 use crate::workload::{Requirement, Selector, SourceKind};
@@ -45,10 +47,45 @@ fn cidr(text: &str) -> Peer {
 }
 
 fn compute(groups: Vec<SecurityGroup>, workloads: &[Workload], numbers: &mut Numbers) -> Desired {
+    compute_after(groups, workloads, numbers, &Nothing)
+}
+
+fn compute_after(
+    groups: Vec<SecurityGroup>,
+    workloads: &[Workload],
+    numbers: &mut Numbers,
+    before: &impl Held,
+) -> Desired {
     let policy = Arc::new(PolicySet { groups, workloads: Vec::new() });
     let hosts = BTreeSet::from([ip("10.0.0.1"), ip("127.0.0.1")]);
-    desired(Inputs { policy: &policy, policy_is_new: true, workloads, host_addresses: &hosts, scopes: &[] }, numbers)
-        .expect("a small policy")
+    desired(
+        Inputs { policy: &policy, policy_is_new: true, workloads, host_addresses: &hosts, scopes: &[] },
+        numbers,
+        before,
+    )
+    .expect("a small policy")
+}
+
+impl Held for Contents {
+    fn address(&self, address: &Address) -> Option<Party> {
+        self.addresses.get(address).copied()
+    }
+
+    fn prefix(&self, prefix: &PrefixKey) -> Option<Party> {
+        self.cidrs.get(prefix).copied()
+    }
+
+    fn cgroup(&self, id: u64) -> Option<Place> {
+        self.cgroups.get(&id).copied()
+    }
+
+    fn interface(&self, index: u32) -> Option<Place> {
+        self.interfaces.get(&index).copied()
+    }
+
+    fn meaning(&self, identity: u32) -> Option<Identity> {
+        self.identities.get(&identity).copied()
+    }
 }
 
 /// The slots behind an address, as the kernel would find them: exact, else the longest prefix, else the world.
@@ -112,7 +149,7 @@ fn a_workload_is_governed_where_a_group_selects_it_and_its_numbers_stay() {
     assert!(identity(&before, 7).has(Identity::GOVERNED) && !identity(&before, 8).has(Identity::GOVERNED));
     assert_eq!(before.contents.cgroups[&7].flags, Place::STRICT_SOURCE);
 
-    let again = compute(vec![group(2, "web", &[Peer::Host])], &workloads, &mut numbers);
+    let again = compute_after(vec![group(2, "web", &[Peer::Host])], &workloads, &mut numbers, &before.contents);
     assert!(Arc::ptr_eq(&before.contents.policy, &again.contents.policy));
     assert_eq!(before.contents.cgroups, again.contents.cgroups);
     assert_eq!(before.contents.addresses, again.contents.addresses);

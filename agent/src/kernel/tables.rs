@@ -26,7 +26,7 @@ use super::error::KernelError;
 use super::mirror::{Mirror, PrefixKey};
 use super::pin::{Pins, file};
 use super::port_table::PortTable;
-use crate::desired::Contents;
+use crate::desired::{Contents, Held};
 use crate::policy::compile::CompiledPolicy;
 
 /// The agent's hand on the maps. There is one.
@@ -286,6 +286,29 @@ impl Tables {
         })?;
         self.generation = generation;
         Ok(())
+    }
+}
+
+impl Held for Tables {
+    fn address(&self, address: &Address) -> Option<Party> {
+        self.addresses.content().get(address).copied()
+    }
+
+    fn prefix(&self, prefix: &PrefixKey) -> Option<Party> {
+        let cidrs = self.cidrs.content();
+        Some(cidrs.get(prefix).copied().unwrap_or_else(|| covering(cidrs, *prefix)))
+    }
+
+    fn cgroup(&self, id: u64) -> Option<Place> {
+        self.cgroups.content().get(&id).copied()
+    }
+
+    fn interface(&self, index: u32) -> Option<Place> {
+        self.interfaces.content().get(&index).copied()
+    }
+
+    fn meaning(&self, identity: u32) -> Option<Identity> {
+        self.identities.content().get(&IdentityKey { identity, copy: self.generation & 1 }).copied()
     }
 }
 
