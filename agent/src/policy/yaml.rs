@@ -147,7 +147,7 @@ impl Outliner {
     fn event(&mut self, event: Event<'_>, mark: Mark) -> Result<(), (String, String)> {
         match event {
             Event::Scalar(.., Some(_)) | Event::SequenceStart(_, Some(_)) | Event::MappingStart(_, Some(_)) => Err((
-                "YAML tags mean nothing in a policy".to_owned(),
+                "this value has a YAML tag, which means nothing here".to_owned(),
                 "remove the word that begins with `!`".to_owned(),
             )),
             Event::Scalar(text, style, anchor, None) => {
@@ -259,6 +259,10 @@ impl<'de> Visitor<'de> for Typed<'_> {
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Node, E> {
+        self.scalar(Value::Null)
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<Node, E> {
         self.scalar(Value::Null)
     }
 

@@ -29,7 +29,7 @@ fn warnings_do_not_refuse() {
     let twice = GOOD.replace("{}}", "{}, egress: [{to: [{entity: host}]}, {to: [{entity: host}]}]}");
     let (files, result) = judged(&twice);
     let text = text(files, &result);
-    assert!(text.contains(":4:68: warning: "), "{text}");
+    assert!(text.contains(":4:55: warning: "), "{text}");
     assert!(text.ends_with("ok: 1 file, 1 group, 2 rules, 0 workloads, 1 warning\n"), "{text}");
 }
 

@@ -17,7 +17,7 @@ fn warned(spec: &str, more: &str) -> Vec<Problem> {
 const WORKLOAD: &str = "---
 apiVersion: bulkhead.dev/v1alpha1
 kind: Workload
-metadata: {name: NAME, labels: {app: web}}
+metadata: {name: a, labels: {app: web}}
 spec: {addresses: [10.0.0.1]}
 ";
 
@@ -110,7 +110,7 @@ fn a_rule_that_an_earlier_one_covers_is_told() {
 
 #[test]
 fn an_address_of_two_workloads_is_told() {
-    let two = format!("{}{}", WORKLOAD.replace("NAME", "a"), WORKLOAD.replace("NAME", "b"));
+    let two = format!("{}{}", WORKLOAD, WORKLOAD.replace("name: a", "name: b"));
     let warnings = warned("selector: {}", &two);
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].message.contains("address 10.0.0.1 of workload `b` is also that of `a`"), "{warnings:?}");

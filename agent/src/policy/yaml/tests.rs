@@ -47,7 +47,7 @@ fn every_value_knows_its_line_and_column() {
         ("ä", 6, 1),
         ("ü", 6, 4),
         ("e", 7, 1),
-        ("long\ntext\n", 7, 4),
+        ("long\ntext\n", 8, 3),
     ];
     assert_eq!(scalars(text), expected.map(|(text, line, column)| (text.to_owned(), line, column)));
 }
