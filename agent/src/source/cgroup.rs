@@ -4,7 +4,7 @@
 //! are hints only: each makes [`Tree`] look at the directory itself. Where watches run out, the tree is read again and again
 //! instead.
 
-pub mod mount;
+mod mount;
 mod tree;
 
 use std::fs;
