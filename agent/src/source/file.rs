@@ -91,7 +91,8 @@ where
         loop {
             // What is half written may well be valid, and mean something else.
             let quiet = if route.is_being_written() { LONGEST_BURST } else { QUIET };
-            let Ok(notice) = timeout_at((Instant::now() + quiet).min(seen + LONGEST_BURST), route.notice()).await else {
+            let Ok(notice) = timeout_at((Instant::now() + quiet).min(seen + LONGEST_BURST), route.notice()).await
+            else {
                 break;
             };
             notice?;

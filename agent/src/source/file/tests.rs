@@ -160,7 +160,7 @@ async fn a_mounted_config_map_is_followed_through_its_swaps() {
     };
     publish(1);
     symlink("..data/web.yaml", mount.join("web.yaml")).expect("a link");
-    let mut watched = Watched::start(&[mount.clone()]);
+    let mut watched = Watched::start(std::slice::from_ref(&mount));
     watched.silent().await;
     for number in 2..6 {
         publish(number);
@@ -175,7 +175,7 @@ async fn a_directory_and_all_above_it_may_go_and_come_back() {
     let above = directory.path().join("etc");
     let policies = above.join("policies");
     // It does not exist at first.
-    let mut watched = Watched::start(&[policies.clone()]);
+    let mut watched = Watched::start(std::slice::from_ref(&policies));
     for round in 1..4 {
         fs::create_dir_all(&policies).expect("directories");
         write(&policies.join("web.yaml"), &round.to_string());
