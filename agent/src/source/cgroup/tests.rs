@@ -213,6 +213,27 @@ async fn without_watches_the_tree_is_read_until_there_are_enough_again() {
 }
 
 #[tokio::test]
+async fn watches_go_with_their_cgroups() {
+    let lab = Lab::new();
+    lab.make("stays");
+    let mut tree = Tree::new(lab.0.clone()).expect("an inotify instance");
+    tree.plant().expect("a tree");
+    assert_eq!(tree.watches(), 2);
+    for round in 0..50 {
+        let path = format!("unit-{round}");
+        for (change, watches) in [(Lab::make as fn(&Lab, &str), 3), (Lab::remove, 2)] {
+            change(&lab, &path);
+            while tree.changes().count() == 0 {
+                for event in tree.queued().await.expect("a notice") {
+                    tree.notice(&event).expect("a tree");
+                }
+            }
+            assert_eq!(tree.watches(), watches);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_root_that_goes_is_an_error_and_no_empty_view() {
     let lab = Lab::new();
     lab.make("root/unit");

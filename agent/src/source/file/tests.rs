@@ -245,3 +245,20 @@ async fn a_burst_is_loaded_far_less_often_than_it_writes() {
     timeout(PATIENCE, last).await.expect("the last edit is loaded");
     assert!(*loads.lock().expect("no panic") < 20);
 }
+
+#[tokio::test]
+async fn an_edit_is_not_lost_in_an_overflow() {
+    let directory = directory();
+    let files = ["a.yaml", "b.yaml"].map(|name| directory.path().join(name));
+    let mut watched = Watched::start(&[directory.path().to_owned()]);
+    write(&files[0], "first");
+    watched.until("first").await;
+    let queue = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").expect("inotify");
+    let queue: usize = queue.trim().parse().expect("a number");
+    // The source does not run meanwhile: it shares this thread. Each write has at least two events.
+    for round in 0..=queue {
+        write(&files[round % 2], "often");
+    }
+    write(&files[0], "last");
+    watched.until("last often").await;
+}
