@@ -4,7 +4,7 @@
 //! are hints only: each makes [`Tree`] look at the directory itself. Where watches run out, the tree is read again and again
 //! instead.
 
-pub mod mount;
+mod mount;
 mod tree;
 
 use std::fs;
@@ -81,7 +81,7 @@ async fn run(root: PathBuf, events: &mpsc::Sender<Event>) -> anyhow::Result<Clos
         let (compared_tree, found) = elsewhere(tree, Tree::compare).await?;
         tree = compared_tree;
         compared = tokio::time::Instant::now();
-        if found == Doubt::Differs {
+        if found == Doubt::Differs && !tree.has_unwatched() {
             tracing::info!("cgroups came or went without a notice of the kernel's: all are told anew");
         }
         let news: Vec<_> = tree.changes().collect();

@@ -72,7 +72,7 @@ where
     let mut seen = Instant::now();
     loop {
         // Watched first and read second: what changes in between has a notice.
-        let route = Route::watched(paths)?;
+        let mut route = Route::watched(paths)?;
         let contents = elsewhere(paths, Contents::of).await?;
         if contents != *last {
             *last = contents;
@@ -88,7 +88,13 @@ where
             () = sleep_until(Instant::now() + SAFETY_NET) => {}
         }
         seen = Instant::now();
-        while let Ok(notice) = timeout_at((Instant::now() + QUIET).min(seen + LONGEST_BURST), route.notice()).await {
+        loop {
+            // What is half written may well be valid, and mean something else.
+            let quiet = if route.is_being_written() { LONGEST_BURST } else { QUIET };
+            let Ok(notice) = timeout_at((Instant::now() + quiet).min(seen + LONGEST_BURST), route.notice()).await
+            else {
+                break;
+            };
             notice?;
         }
     }

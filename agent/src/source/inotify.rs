@@ -61,6 +61,14 @@ impl Watcher {
         let _ = self.descriptor.get_ref().0.rm_watch(watch);
     }
 
+    /// How many watches the kernel holds.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        let descriptor = self.descriptor.get_ref().as_raw_fd();
+        let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).expect("it is open");
+        told.lines().filter(|line| line.starts_with("inotify wd:")).count()
+    }
+
     /// Waits for what happens next; at least one event.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! The netlink source: the links of the agent's network namespace, their names, aliases and addresses, and what is routed
-//! to each.
+//! to each. (The kernel sends no notice of an alias that is given to a link that is down; the one of its coming up has it.)
 //!
 //! One socket receives the kernel's notices, another reads tables. Notices of links and addresses carry the new state; those
 //! of routes do not tell all (a route that goes with its link has none), so they lead to reading that link's routes.
@@ -7,7 +7,7 @@
 //! everything is read again.
 
 mod links;
-mod notices;
+pub(super) mod notices;
 pub(super) mod reader;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -23,6 +23,11 @@ pub(super) struct Closed;
 /// # Errors
 /// Nobody listens any more.
 pub(super) async fn tell(events: &mpsc::Sender<Event>, seen: std::time::Instant, change: Change) -> Result<(), Closed> {
+    match &change {
+        Change::CgroupResync(all) => tracing::debug!(cgroups = all.len(), "every cgroup is told of"),
+        Change::LinkResync(all) => tracing::debug!(links = all.len(), "every link is told of"),
+        change => tracing::debug!(?change, "seen"),
+    }
     events.send(Event::Fact(Fact { seen, change })).await.map_err(|_| Closed)
 }
 

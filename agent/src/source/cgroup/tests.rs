@@ -213,17 +213,39 @@ async fn without_watches_the_tree_is_read_until_there_are_enough_again() {
 }
 
 #[tokio::test]
-async fn a_root_that_goes_leaves_the_last_view_and_is_taken_up_again() {
+async fn watches_go_with_their_cgroups() {
+    let lab = Lab::new();
+    lab.make("stays");
+    let mut tree = Tree::new(lab.0.clone()).expect("an inotify instance");
+    tree.plant().expect("a tree");
+    assert_eq!(tree.watches(), 2);
+    for round in 0..50 {
+        let path = format!("unit-{round}");
+        for (change, watches) in [(Lab::make as fn(&Lab, &str), 3), (Lab::remove, 2)] {
+            change(&lab, &path);
+            while tree.changes().count() == 0 {
+                for event in tree.queued().await.expect("a notice") {
+                    tree.notice(&event).expect("a tree");
+                }
+            }
+            assert_eq!(tree.watches(), watches);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_root_that_goes_is_an_error_and_no_empty_view() {
     let lab = Lab::new();
     lab.make("root/unit");
-    let inner = Lab(lab.0.join("root"));
-    let mut listener = Listener::start(&inner).await;
+    let mut tree = Tree::new(lab.0.join("root")).expect("an inotify instance");
+    tree.plant().expect("a tree");
+    assert_eq!(tree.facts().len(), 1);
     lab.remove("root/unit");
     lab.remove("root");
-    listener.until(BTreeMap::new()).await;
-    lab.make("root/again");
-    listener.until(inner.truth()).await;
-    assert_eq!(listener.resyncs, 2);
+    let error = tree.compare().expect_err("nothing is there to compare with").to_string();
+    assert!(error.contains("/root is gone"), "{error}");
+    let mut tree = Tree::new(lab.0.join("root")).expect("an inotify instance");
+    tree.plant().expect_err("no root, no tree");
 }
 
 #[tokio::test]

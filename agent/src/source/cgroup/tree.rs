@@ -88,6 +88,12 @@ impl Tree {
         self.watcher.watches_left.store(left, std::sync::atomic::Ordering::Relaxed);
     }
 
+    /// How many watches the kernel holds for this tree.
+    #[cfg(test)]
+    pub(super) fn watches(&self) -> usize {
+        self.watcher.count()
+    }
+
     /// Waits for notices.
     pub(super) async fn queued(&self) -> std::io::Result<Vec<InotifyEvent>> {
         self.watcher.read().await
@@ -221,6 +227,7 @@ impl Tree {
         for path in paths.into_iter().rev() {
             let Some(cgroup) = self.cgroups.remove(&path) else { continue };
             if let Some(watch) = cgroup.watch {
+                // The cgroup file system would keep the watch of a directory that went, and it counts for the limit.
                 self.by_watch.remove(&watch);
                 self.watcher.remove(watch);
             }

@@ -1,6 +1,6 @@
 //! The way to policy files: every directory in which a name is looked up, link by link, and a watch on each.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -23,6 +23,8 @@ const LOOKS: usize = 4;
 pub(super) struct Route {
     watcher: Watcher,
     watched: HashMap<WatchDescriptor, Names>,
+    /// Files written to that their writers have not closed yet.
+    open: HashSet<(WatchDescriptor, OsString)>,
 }
 
 impl Route {
@@ -31,7 +33,7 @@ impl Route {
     /// # Errors
     /// No inotify instance is left.
     pub(super) fn watched(paths: &[PathBuf]) -> anyhow::Result<Self> {
-        let mut route = Self { watcher: Watcher::new()?, watched: HashMap::new() };
+        let mut route = Self { watcher: Watcher::new()?, watched: HashMap::new(), open: HashSet::new() };
         let mut directories = trace(paths);
         for _ in 0..LOOKS {
             route.watch(&directories);
@@ -48,13 +50,28 @@ impl Route {
     ///
     /// # Errors
     /// Inotify cannot be read.
-    pub(super) async fn notice(&self) -> anyhow::Result<()> {
+    pub(super) async fn notice(&mut self) -> anyhow::Result<()> {
         loop {
-            let events = self.watcher.read().await.context("reading from inotify")?;
-            if events.iter().any(|event| self.matters(event)) {
-                return Ok(());
+            let mut events = self.watcher.read().await.context("reading from inotify")?;
+            events.retain(|event| self.matters(event));
+            if events.is_empty() {
+                continue;
             }
+            for event in events {
+                let Some(name) = event.name else { continue };
+                if event.mask.contains(AddWatchFlags::IN_MODIFY) {
+                    self.open.insert((event.wd, name));
+                } else if event.mask.contains(AddWatchFlags::IN_CLOSE_WRITE) {
+                    self.open.remove(&(event.wd, name));
+                }
+            }
+            return Ok(());
         }
+    }
+
+    /// Whether the last notices left somebody writing.
+    pub(super) fn is_being_written(&self) -> bool {
+        !self.open.is_empty()
     }
 
     fn watch(&mut self, directories: &BTreeMap<PathBuf, Names>) {

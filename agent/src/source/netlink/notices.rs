@@ -13,13 +13,13 @@ use rtnetlink::sys::{AsyncSocket, SocketAddr};
 use rtnetlink::{MulticastGroup, new_multicast_connection};
 
 /// A subscription. It reads its socket only while [`Notices::next`] is waited for.
-pub(super) struct Notices {
+pub(in crate::source) struct Notices {
     connection: Connection<RouteNetlinkMessage>,
     messages: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
 }
 
 /// What had happened when it was asked.
-pub(super) enum Batch {
+pub(in crate::source) enum Batch {
     /// This, in order.
     Messages(Vec<RouteNetlinkMessage>),
     /// Something that is lost.
@@ -28,7 +28,7 @@ pub(super) enum Batch {
 
 impl Notices {
     /// Subscribes, with room for so many bytes of notices that are not read yet.
-    pub(super) fn subscribe(receive_buffer: usize) -> anyhow::Result<Self> {
+    pub(in crate::source) fn subscribe(receive_buffer: usize) -> anyhow::Result<Self> {
         let groups = [
             MulticastGroup::Link,
             MulticastGroup::Ipv4Ifaddr,
@@ -50,7 +50,7 @@ impl Notices {
     ///
     /// # Errors
     /// The socket cannot be read any more.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Batch> {
+    pub(in crate::source) async fn next(&mut self) -> anyhow::Result<Batch> {
         let first = tokio::select! {
             biased;
             () = &mut self.connection => None,

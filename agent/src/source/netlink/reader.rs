@@ -15,7 +15,8 @@ use tokio::time::timeout;
 
 /// The kernel answers at once, unless a table is huge; an answer that never ends is a connection that broke.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often a table is read that changes while it is read. After that the last reading holds: what changed has notices.
+/// How often a table is read that changes while it is read. After that the last
+/// reading holds: what changed has notices, and the safety net mends the rest.
 const READINGS: usize = 5;
 
 /// A connection for requests, to this thread's network namespace.

@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::timeout;
 
 use super::*;
-use crate::source::uplink::default_route_interfaces;
+use crate::source::uplink::{self, default_route_interfaces};
 
 /// Far longer than any notice takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -92,18 +92,13 @@ impl Listener {
         }
     }
 
-    /// Runs commands whose effect is one change, of one link.
+    /// Runs commands whose effect is one change, of one link; what was done before has none.
     async fn one_change(&mut self, commands: &str, name: &str, is: impl Fn(&LinkFact) -> bool) {
         let before = self.changes;
         ip(commands);
         self.hear().await;
         assert!(self.link(name).is_some_and(is), "after {commands}: {:#?}", self.view);
         assert_eq!(self.changes, before + 1);
-    }
-
-    /// Checks that nothing more is told, by a change made after all else.
-    async fn nothing_but(&mut self, commands: &str, name: &str, is: impl Fn(&LinkFact) -> bool) {
-        self.one_change(commands, name, is).await;
     }
 }
 
@@ -125,6 +120,7 @@ fn links_come_are_renamed_get_labels_and_go() {
         let mut listener = Listener::start(RECEIVE_BUFFER).await;
         assert!(listener.link("lo").is_some());
         pair();
+        ip("link set veth-a up");
         listener.until("veth-a", |link| link.alias.is_none()).await;
         listener.until("veth-b", |_| true).await;
         let index = listener.link("veth-a").expect("it is there").index;
@@ -134,8 +130,8 @@ fn links_come_are_renamed_get_labels_and_go() {
         listener.one_change(label, "web", |link| link.alias.as_deref() == Some("app=web,env=prod")).await;
         listener.one_change("link set web alias \"\"", "web", |link| link.alias.is_none()).await;
         // Neither state nor size of a link is told of.
-        ip("link set web up\nlink set web mtu 1400\nlink set web down");
-        listener.nothing_but("link set web alias x=y", "web", |link| link.alias.is_some()).await;
+        ip("link set web mtu 1400\nlink set web down\nlink set web up");
+        listener.one_change("link set web alias x=y", "web", |link| link.alias.is_some()).await;
 
         ip("link del web");
         listener.gone("web").await;
@@ -148,10 +144,14 @@ fn links_come_are_renamed_get_labels_and_go() {
 fn a_bridge_that_loses_a_port_loses_no_link() {
     in_namespace(|| async {
         pair();
-        ip("link add bridge type bridge");
+        ip("link add bridge type bridge\nlink set veth-a up\naddr add 10.0.0.1/24 dev veth-a");
         let mut listener = Listener::start(RECEIVE_BUFFER).await;
         ip("link set veth-a master bridge\nlink set veth-a nomaster");
-        listener.nothing_but("link set veth-a alias x=y", "veth-a", |link| link.alias.is_some()).await;
+        listener
+            .nothing_but("link set veth-a alias x=y", "veth-a", |link| {
+                link.alias.is_some() && link.host_addresses == addresses(["10.0.0.1"])
+            })
+            .await;
     });
 }
 
@@ -178,7 +178,7 @@ fn addresses_of_the_host_and_of_peers_come_and_go() {
             let is = |link: &LinkFact| link.host_addresses == own && link.peer_addresses == peer;
             ip(&with_peer);
             listener.until("veth-a", is).await;
-            ip(&with_peer.replace("add", "del"));
+            ip(&with_peer.replace("addr add", "addr del"));
             listener.until("veth-a", |link| link.host_addresses.is_empty() && link.peer_addresses.is_empty()).await;
         }
         assert_eq!(listener.resyncs, 1);
@@ -246,7 +246,7 @@ fn after_an_overflow_everything_is_told_anew() {
         assert!(listener.link("peer-7").is_none() && listener.link("veth-8").is_none());
         assert!(listener.link("renamed").is_some() && listener.link("veth-299").is_some());
         assert_eq!(listener.link("veth-9").and_then(|link| link.alias.as_deref()), Some("x=y"));
-        ip("link set veth-9 alias z=y");
+        ip("link set veth-9 up alias z=y");
         listener.until("veth-9", |link| link.alias.as_deref() == Some("z=y")).await;
     });
 }
@@ -311,5 +311,31 @@ fn uplinks_are_the_interfaces_of_the_default_routes() {
         let mut all = uplinks().await;
         all.sort();
         assert_eq!(all, ["veth-a", "veth-b", "veth-c"]);
+    });
+}
+
+#[test]
+fn uplinks_are_told_of_as_default_routes_come_and_go() {
+    in_namespace(|| async {
+        let (events, mut facts) = mpsc::channel(1);
+        let (_stop, stopped) = watch::channel(false);
+        tokio::task::spawn_local(uplink::watch(events, stopped));
+        let mut told = async || match timeout(PATIENCE, facts.recv()).await.expect("news in time") {
+            Some(Event::Uplinks(names)) => names,
+            event => panic!("{event:?}"),
+        };
+        assert!(told().await.is_empty());
+        pair();
+        ip("link set veth-a up\nlink set veth-b up\naddr add 10.0.1.1/24 dev veth-a\nroute add default via 10.0.1.7");
+        assert_eq!(told().await, ["veth-a"]);
+        ip("link set veth-b name other\nlink set veth-a name uplink");
+        assert_eq!(told().await, ["uplink"]);
+        // The kernel sends no notice of an IPv4 route that goes with its link.
+        ip("link set uplink down");
+        assert!(told().await.is_empty());
+        ip("link set uplink up\nroute add default dev uplink");
+        assert_eq!(told().await, ["uplink"]);
+        ip("addr flush dev uplink");
+        assert!(told().await.is_empty());
     });
 }
