@@ -93,6 +93,12 @@ impl Set<'_> {
                 None => self.complete = false,
             }
         }
+        // A file that an editor has emptied to write it anew must not set every workload free for that moment.
+        if let (true, true, Some(file)) = (nodes.is_empty(), self.complete, files.first()) {
+            let cure = "add at least one document; to enforce nothing, stop the agent and use `bulkhead detach`";
+            let start = Mark { line: 1, column: 1 };
+            Reporter::new(&file.path, self.problems).add(start, "the policy has no documents at all", cure);
+        }
         let mut documents = Documents::default();
         for (report, node) in &nodes {
             if read(node, *report, &mut documents).is_none() {

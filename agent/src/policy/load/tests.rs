@@ -85,6 +85,16 @@ fn a_file_that_is_huge_or_no_text_is_refused() {
 }
 
 #[test]
+fn an_empty_file_is_fine_beside_others_and_no_policy_alone() {
+    let at = directory();
+    write(&at, "a.yaml", "# nothing yet\n---\n");
+    let problem = only_problem(&[at.path().to_owned()]);
+    assert!(problem.message.contains("no documents") && problem.cure.contains("bulkhead detach"), "{problem}");
+    write(&at, "b.yaml", &GROUP.replace("NAME", "b"));
+    assert_eq!(names(&[at.path().to_owned()]), ["b"]);
+}
+
+#[test]
 fn one_bad_file_among_good_ones_refuses_all_and_only_its_own_problems_are_told() {
     let at = directory();
     write(&at, "a.yaml", &(GROUP.replace("NAME", "a").replace("{}}", "{}, ingress: [{from: [{group: b}]}]}")));

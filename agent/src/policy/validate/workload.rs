@@ -1,6 +1,6 @@
 //! Workload documents.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use super::Read;
@@ -8,6 +8,7 @@ use super::cidr::parse_address;
 use super::index::Taken;
 use super::names::Wrong;
 use crate::policy::document::{Field, WorkloadSpec, shorten};
+use crate::policy::model::Origin;
 use crate::policy::problem::Reporter;
 use crate::workload::{DeclaredWorkload, Labels};
 
@@ -17,8 +18,8 @@ const MAX_INTERFACE: usize = 15;
 /// Every workload, and what several of them claim.
 pub(super) fn workloads(reads: &[Read<'_, WorkloadSpec>]) -> Vec<DeclaredWorkload> {
     let mut names = Taken::default();
-    let mut cgroups = Claims { what: "cgroup", taken: Vec::new() };
-    let mut interfaces = Claims { what: "interface", taken: Vec::new() };
+    let mut cgroups = Claims { what: "cgroup", taken: HashMap::new() };
+    let mut interfaces = Claims { what: "interface", taken: HashMap::new() };
     let mut workloads = Vec::new();
     for read in reads {
         let report = read.report;
@@ -130,19 +131,20 @@ fn addresses(field: &Field<Vec<Field<String>>>, report: Reporter<'_>) -> Vec<IpA
 /// What only one workload may claim.
 struct Claims {
     what: &'static str,
-    taken: Vec<(String, String, crate::policy::model::Origin)>,
+    /// Who has claimed it, and where.
+    taken: HashMap<String, (String, Origin)>,
 }
 
 impl Claims {
     fn claim(&mut self, field: &Field<String>, name: &str, report: Reporter<'_>) {
         let Some((mark, thing)) = field.marked() else { return };
-        if let Some((_, other, origin)) = self.taken.iter().find(|(taken, ..)| taken == thing) {
-            let what = self.what;
-            let message =
-                format!("{what} `{}` is claimed twice: here by `{name}` and at {origin} by `{other}`", shorten(thing));
-            report.add(mark, message, format!("give each workload its own {what}"));
+        let Some((other, origin)) = self.taken.get(thing) else {
+            self.taken.insert(thing.clone(), (name.to_owned(), report.origin(mark)));
             return;
-        }
-        self.taken.push((thing.clone(), name.to_owned(), report.origin(mark)));
+        };
+        let what = self.what;
+        let thing = shorten(thing);
+        let message = format!("{what} `{thing}` is claimed twice: here by `{name}` and at {origin} by `{other}`");
+        report.add(mark, message, format!("give each workload its own {what}"));
     }
 }

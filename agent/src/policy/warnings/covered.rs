@@ -6,7 +6,9 @@ use crate::policy::model::{Peer, PortMatch, Rule};
 
 /// Whether `wide` allows everything that `narrow` allows, whatever workloads there are.
 pub(super) fn covers(wide: &Rule, narrow: &Rule) -> bool {
-    narrow.peers.iter().all(|peer| covers_peer(&wide.peers, *peer)) && covers_ports(wide, narrow)
+    // The same AddressGroup, which may be long, needs no comparison of each prefix with each.
+    covers_ports(wide, narrow)
+        && (wide.peers == narrow.peers || narrow.peers.iter().all(|peer| covers_peer(&wide.peers, *peer)))
 }
 
 fn covers_peer(wide: &[Peer], narrow: Peer) -> bool {
