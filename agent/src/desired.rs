@@ -6,6 +6,7 @@
 mod cover;
 mod meaning;
 mod numbers;
+pub mod patch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use crate::policy::compile::{CompiledPolicy, GroupSet, TooLarge};
 use crate::policy::model::{Peer, PolicySet};
 use crate::workload::identity::Holding;
 use crate::workload::{CgroupRef, Workload};
+use cover::Cover;
 use meaning::{Claim, Meanings, claims};
 pub use numbers::Numbers;
 
@@ -110,8 +112,20 @@ pub struct Member {
 pub struct Desired {
     /// What the tables shall hold.
     pub contents: Contents,
+    /// Every workload, and who they are; with it, later changes of single workloads are patches.
+    pub state: State,
+}
+
+/// Who the workloads are, as computed last.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The policy.
+    pub policy: Arc<PolicySet>,
+    rows: Arc<CompiledPolicy>,
+    cover: Arc<Cover>,
     /// Every workload, by name.
-    pub members: BTreeMap<String, Member>,
+    pub workloads: BTreeMap<String, (Workload, Member)>,
+    by_number: HashMap<u32, String>,
     /// What deserves attention.
     pub warnings: Vec<String>,
 }
@@ -125,7 +139,8 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
     let of_local = inputs.workloads.iter().zip(&groups).filter(|(workload, _)| workload.local);
     let sets: BTreeSet<GroupSet> = of_local.map(|(_, groups)| groups.clone()).collect();
     let (policy, flips, mut warnings) = numbers.compile(inputs.policy, inputs.policy_is_new, sets)?;
-    let meanings = Meanings::new(&policy);
+    let cover = Arc::new(Cover::new(&policy.slots));
+    let meanings = Meanings::new(&policy, cover.clone());
     let claims = claims(inputs.workloads, inputs.host_addresses);
 
     // First everyone's holding, then the numbers, then the tables: who shares a number depends on all of them.
@@ -183,11 +198,12 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
         let identity = assignment.number(holding);
         contents.cidrs.insert(*key, Party { identity, workload: 0, flags: 0 });
     }
-    let mut members = BTreeMap::new();
+    let mut workloads = BTreeMap::new();
     for ((workload, groups), holding) in inputs.workloads.iter().zip(&groups).zip(&places) {
         let number = number_of(workload, numbers);
         let identity = holding.as_ref().map_or(IDENTITY_WORLD, |holding| assignment.number(holding));
-        members.insert(workload.name.clone(), Member { groups: groups.clone(), number, identity });
+        let member = Member { groups: groups.clone(), number, identity };
+        workloads.insert(workload.name.clone(), (workload.clone(), member));
         if holding.is_some() {
             let owns =
                 |address: &Address| contents.addresses.get(address).is_some_and(|party| party.workload == number);
@@ -204,7 +220,9 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
     contents.identities = assignment.meanings;
     contents.identities.insert(IDENTITY_WORLD, meanings.of_entity(Peer::World));
     numbers.retain(inputs.workloads);
-    Ok(Desired { contents, members, warnings })
+    let by_number = workloads.iter().map(|(name, (_, member))| (member.number, name.clone())).collect();
+    let state = State { policy: inputs.policy.clone(), rows: policy, cover, workloads, by_number, warnings };
+    Ok(Desired { contents, state })
 }
 
 fn groups_of(policy: &PolicySet, workload: &Workload) -> GroupSet {

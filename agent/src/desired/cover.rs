@@ -11,6 +11,7 @@ use crate::policy::model::Peer;
 
 /// The CIDRs that rules name, by network. A look-up tries each prefix length in use once, so it does not grow with their
 /// number.
+#[derive(Debug)]
 pub(super) struct Cover {
     slots: HashMap<IpNet, u16>,
     /// Prefix lengths in use, longest first, by IP version.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bulkhead_ebpf::abi::{Identity, MAX_IDENTITY_SLOTS, SLOT_HOST, SLOT_WORLD};
 
@@ -62,12 +63,12 @@ impl Claims {
 /// Meanings under one compiled policy.
 pub(super) struct Meanings<'a> {
     policy: &'a CompiledPolicy,
-    cover: Cover,
+    cover: Arc<Cover>,
 }
 
 impl<'a> Meanings<'a> {
-    pub(super) fn new(policy: &'a CompiledPolicy) -> Self {
-        Self { policy, cover: Cover::new(&policy.slots) }
+    pub(super) const fn new(policy: &'a CompiledPolicy, cover: Arc<Cover>) -> Self {
+        Self { policy, cover }
     }
 
     /// A workload as the subject of its own rules, and as a peer without an address.
@@ -88,18 +89,11 @@ impl<'a> Meanings<'a> {
         groups: &[GroupSet],
         warnings: &mut Vec<String>,
     ) -> Identity {
-        let covering = self.cover.slots(address);
         match claim {
-            Claim::Host => self.with_slots(&GroupSet::new(), covering.into_iter().chain(self.slot(Peer::Host))).0,
-            Claim::One(index) => {
-                let (identity, fits) =
-                    self.with_slots(&groups[*index], self.group_slots(&groups[*index]).chain(covering));
-                if !fits {
-                    warnings.push(too_many_slots(&workloads[*index].name));
-                }
-                identity
-            }
+            Claim::Host => self.of_host(address),
+            Claim::One(index) => self.of_member(address, &workloads[*index], &groups[*index], warnings),
             Claim::Several(claimants) => {
+                let covering = self.cover.slots(address);
                 // Only what holds for all of them is safe to say of the address.
                 let shared = |group: &_| claimants.iter().all(|claimant| groups[*claimant].contains(group));
                 let common: GroupSet = groups[claimants[0]].iter().filter(|group| shared(group)).copied().collect();
@@ -112,6 +106,26 @@ impl<'a> Meanings<'a> {
                 self.with_slots(&common, self.group_slots(&common).chain(covering)).0
             }
         }
+    }
+
+    /// The host itself, at one of its addresses.
+    pub(super) fn of_host(&self, address: IpAddr) -> Identity {
+        self.with_slots(&GroupSet::new(), self.cover.slots(address).into_iter().chain(self.slot(Peer::Host))).0
+    }
+
+    /// A workload at an address that it alone claims.
+    pub(super) fn of_member(
+        &self,
+        address: IpAddr,
+        workload: &Workload,
+        groups: &GroupSet,
+        warnings: &mut Vec<String>,
+    ) -> Identity {
+        let (identity, fits) = self.with_slots(groups, self.group_slots(groups).chain(self.cover.slots(address)));
+        if !fits {
+            warnings.push(too_many_slots(&workload.name));
+        }
+        identity
     }
 
     /// `world` or `host` without an address of its own.

@@ -80,6 +80,11 @@ impl Numbers {
         }
     }
 
+    /// Forgets the number of a workload that is gone.
+    pub(super) fn forget(&mut self, name: &str) {
+        self.workloads.remove(name);
+    }
+
     /// Forgets the numbers of workloads that are gone.
     pub(super) fn retain(&mut self, workloads: &[Workload]) {
         if self.workloads.len() > workloads.len() {

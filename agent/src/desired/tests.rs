@@ -166,7 +166,7 @@ fn an_address_that_two_workloads_claim_has_only_what_both_share() {
     );
     assert_eq!(slots(&desired, "10.0.0.2"), [desired.contents.policy.slots[&Peer::Group(GroupId(2))]]);
     assert_eq!(desired.contents.cgroups[&7].flags, 0, "nobody can be held to an address that two claim");
-    assert_eq!(desired.warnings.len(), 1);
+    assert_eq!(desired.state.warnings.len(), 1);
 }
 
 #[test]
@@ -177,5 +177,5 @@ fn a_workload_in_more_groups_than_fit_is_denied_altogether() {
     let desired = compute(groups, &[workload("web-1", "web", "10.0.0.2", Some(7))], &mut Numbers::default());
     let identity = desired.contents.identities[&desired.contents.cgroups[&7].identity];
     assert!(identity.has(Identity::GOVERNED | Identity::FULL));
-    assert!(desired.warnings[0].contains("web-1"));
+    assert!(desired.state.warnings[0].contains("web-1"));
 }

@@ -26,6 +26,7 @@ use super::error::KernelError;
 use super::mirror::{Mirror, PrefixKey};
 use super::pin::{Pins, file};
 use super::port_table::PortTable;
+use crate::desired::patch::Patch;
 use crate::desired::{Contents, Held};
 use crate::policy::compile::CompiledPolicy;
 
@@ -174,6 +175,29 @@ impl Tables {
         })
     }
 
+    /// Writes a few entries of the copy in force.
+    ///
+    /// # Errors
+    /// [`KernelError::Map`]: a map is full; what was not written is missing, which denies.
+    pub fn patch(&mut self, patch: &Patch) -> Result<Applied, KernelError> {
+        let copy = self.generation & 1;
+        self.identities.set_all(
+            patch.identities.iter().map(|(identity, meaning)| (IdentityKey { identity: *identity, copy }, *meaning)),
+        )?;
+        // Additions first, so that what moves is never nowhere.
+        let mut moved = self.cgroups.set_all(written(&patch.cgroups))?;
+        moved |= self.interfaces.set_all(written(&patch.interfaces))?;
+        moved |= self.addresses.set_all(written(&patch.addresses))?;
+        moved |= self.addresses.unset_all(removed(&patch.addresses))?;
+        moved |= self.cgroups.unset_all(removed(&patch.cgroups))?;
+        moved |= self.interfaces.unset_all(removed(&patch.interfaces))?;
+        if !moved {
+            return Ok(Applied::Unchanged);
+        }
+        self.commit(self.generation.wrapping_add(2))?;
+        Ok(Applied::Workloads)
+    }
+
     /// Whether an identity that packets may be using would mean something else.
     fn redefines(&self, identities: &HashMap<u32, Identity>) -> bool {
         let copy = self.generation & 1;
@@ -316,6 +340,14 @@ impl Held for Tables {
 fn renumbered<K: Copy + Eq + Hash>(old: &HashMap<K, Place>, new: &HashMap<K, Place>) -> Vec<(K, Place, u32)> {
     let both = new.iter().filter_map(|(key, place)| Some((*key, place, old.get(key)?)));
     both.map(|(key, place, old)| (key, Place { identity: place.identity, ..*old }, old.identity)).collect()
+}
+
+fn written<K: Copy, V: Copy>(entries: &[(K, Option<V>)]) -> impl Iterator<Item = (K, V)> {
+    entries.iter().filter_map(|(key, value)| Some((*key, (*value)?)))
+}
+
+fn removed<K: Copy, V>(entries: &[(K, Option<V>)]) -> impl Iterator<Item = K> {
+    entries.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| *key)
 }
 
 fn copied<K: Copy, V: Copy>(entries: &HashMap<K, V>) -> impl Iterator<Item = (K, V)> {
