@@ -7,6 +7,8 @@ pub mod cgroup;
 pub mod file;
 mod inotify;
 pub mod netlink;
+#[cfg(test)]
+mod netns;
 mod restart;
 pub mod uplink;
 

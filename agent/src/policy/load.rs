@@ -78,7 +78,9 @@ fn names(path: &Path) -> Result<Vec<PathBuf>, Problem> {
     Ok(names)
 }
 
-fn is_policy(path: &Path) -> bool {
+/// Whether an entry of a policy directory is one of policy, by its name: `*.yaml` or `*.yml`, and not hidden, as editors' locks
+/// are.
+pub(crate) fn is_policy(path: &Path) -> bool {
     let visible = path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."));
     visible && path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }

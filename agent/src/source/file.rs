@@ -21,7 +21,6 @@ use crate::policy::problem::Problem;
 use crate::source::restart::{Closed, keep_running};
 
 use contents::Contents;
-pub use contents::is_policy_file;
 use route::Route;
 
 /// An editor's burst of changes is over when it has been quiet for so long.

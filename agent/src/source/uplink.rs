@@ -100,3 +100,6 @@ fn name(link: &LinkMessage) -> Option<String> {
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,12 @@
 //! What policy files say, short enough to keep and compare.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+use crate::policy::load::{MAX_FILE, is_policy};
 
 /// A digest of every policy file, or why it cannot be read.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ impl Contents {
         for path in paths {
             match fs::read_dir(path) {
                 Ok(entries) => {
-                    let names = entries.flatten().filter(|entry| is_policy_file(&entry.file_name()));
+                    let names = entries.flatten().filter(|entry| is_policy(&entry.path()));
                     files.extend(names.map(|entry| (entry.path(), digest(&entry.path()))));
                     // An empty directory differs from none.
                     files.insert(path.clone(), Ok(0));
@@ -33,21 +34,17 @@ impl Contents {
     }
 }
 
-/// Whether a file of this name in a policy directory is one of policy: `*.yaml` or `*.yml`, and not hidden, as editors' locks are.
-#[must_use]
-pub fn is_policy_file(name: &OsStr) -> bool {
-    let extension = Path::new(name).extension();
-    extension.is_some_and(|extension| extension == "yaml" || extension == "yml")
-        && !name.as_encoded_bytes().starts_with(b".")
-}
-
 fn digest(path: &Path) -> Result<u64, io::ErrorKind> {
     // Anything but a file might never come to an end.
     if !fs::metadata(path).map_err(|error| error.kind())?.is_file() {
         return Err(io::ErrorKind::InvalidInput);
     }
     let mut hasher = DefaultHasher::new();
-    fs::read(path).map_err(|error| error.kind())?.hash(&mut hasher);
+    let mut bytes = Vec::new();
+    // What is larger is refused, whatever it says.
+    let file = File::open(path).map_err(|error| error.kind())?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| error.kind())?;
+    bytes.hash(&mut hasher);
     Ok(hasher.finish())
 }
 
@@ -58,10 +55,10 @@ mod tests {
     #[test]
     fn policy_files_are_known_by_their_names() {
         for name in ["web.yaml", "web.yml", "a.b.yaml"] {
-            assert!(is_policy_file(name.as_ref()), "{name}");
+            assert!(is_policy(name.as_ref()), "{name}");
         }
         for name in ["web.json", "yaml", ".yaml", ".web.yaml.swp", ".#web.yaml", "web.yaml~", "..data", "4913"] {
-            assert!(!is_policy_file(name.as_ref()), "{name}");
+            assert!(!is_policy(name.as_ref()), "{name}");
         }
     }
 

@@ -10,7 +10,8 @@ use anyhow::Context;
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InotifyEvent, WatchDescriptor};
 
-use super::{absolute, is_policy_file};
+use super::absolute;
+use crate::policy::load::is_policy;
 use crate::source::inotify::{MORE_WATCHES, Watcher};
 
 /// As many symbolic links as the kernel follows (path_resolution(7)).
@@ -94,7 +95,7 @@ impl Route {
             return true;
         }
         match (self.watched.get(&event.wd), &event.name) {
-            (Some(names), Some(name)) => names.each.contains(name) || names.policy && is_policy_file(name),
+            (Some(names), Some(name)) => names.each.contains(name) || names.policy && is_policy(name.as_ref()),
             // The directory itself went or was moved.
             (Some(_), None) => true,
             (None, _) => false,
@@ -125,7 +126,7 @@ fn trace(paths: &[PathBuf]) -> BTreeMap<PathBuf, Names> {
         let Ok(Some(end)) = follow(&absolute(path), &mut directories) else { continue };
         let Ok(entries) = fs::read_dir(&end) else { continue };
         directories.entry(end).or_default().policy = true;
-        for entry in entries.flatten().filter(|entry| is_policy_file(&entry.file_name())) {
+        for entry in entries.flatten().filter(|entry| is_policy(&entry.path())) {
             if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
                 // A link that leads nowhere yet is followed as far as it goes.
                 drop(follow(&entry.path(), &mut directories));

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
+use crate::policy::load::is_policy;
 use crate::workload::DeclaredWorkload;
 
 /// Far longer than any notice takes.
@@ -56,7 +57,7 @@ fn load(paths: &[PathBuf]) -> Result<PolicySet, Vec<Problem>> {
             Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
             Err(_) => vec![path.clone()],
         };
-        files.retain(|file| is_policy_file(file.file_name().expect("a name")));
+        files.retain(|file| is_policy(file));
         files.sort();
         said.extend(files.iter().filter_map(|file| fs::read_to_string(file).ok()));
     }

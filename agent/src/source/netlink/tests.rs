@@ -1,37 +1,15 @@
-//! Real links, each test in a network namespace of its own, changed with iproute2.
+//! Real links, each test in a network namespace of its own.
 
-use std::io::Write;
 use std::net::IpAddr;
-use std::process::{Command, Stdio};
 
-use nix::sched::{CloneFlags, unshare};
-use tokio::task::{JoinHandle, LocalSet};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::source::uplink::{self, default_route_interfaces};
+use crate::source::netns::{in_namespace, ip, pair};
 
 /// Far longer than any notice takes.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Runs a test on a thread of its own in a new network namespace, which goes with the thread.
-fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).expect("tests run as root");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(LocalSet::new().run_until(test()));
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-/// Runs commands of `ip`, one a line, in this thread's network namespace.
-fn ip(commands: &str) {
-    let mut child = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("iproute2");
-    child.stdin.take().expect("a pipe").write_all(commands.as_bytes()).expect("writing");
-    assert!(child.wait().expect("it ends").success(), "ip -batch: {commands}");
-}
 
 /// A listener that keeps the view that the facts give.
 struct Listener {
@@ -108,12 +86,6 @@ fn addresses<const N: usize>(texts: [&str; N]) -> Vec<IpAddr> {
     addresses
 }
 
-fn pair() {
-    ip(
-        "link add veth-a type veth peer name veth-b\nlink set veth-b addrgenmode none\nlink set veth-a addrgenmode none",
-    );
-}
-
 #[test]
 fn links_come_are_renamed_get_labels_and_go() {
     in_namespace(|| async {
@@ -148,7 +120,7 @@ fn a_bridge_that_loses_a_port_loses_no_link() {
         let mut listener = Listener::start(RECEIVE_BUFFER).await;
         ip("link set veth-a master bridge\nlink set veth-a nomaster");
         listener
-            .nothing_but("link set veth-a alias x=y", "veth-a", |link| {
+            .one_change("link set veth-a alias x=y", "veth-a", |link| {
                 link.alias.is_some() && link.host_addresses == addresses(["10.0.0.1"])
             })
             .await;
@@ -287,55 +259,5 @@ fn it_ends_when_told_to_and_when_nobody_listens() {
         let listener = Listener::start(RECEIVE_BUFFER).await;
         drop(listener.facts);
         timeout(PATIENCE, listener.task).await.expect("it ends").expect("without panic");
-    });
-}
-
-#[test]
-fn uplinks_are_the_interfaces_of_the_default_routes() {
-    in_namespace(|| async {
-        let uplinks = || async { default_route_interfaces().await.expect("the kernel answers") };
-        assert!(uplinks().await.is_empty());
-        pair();
-        ip("link add veth-c type veth peer name veth-d");
-        for (link, number) in [("veth-a", 1), ("veth-b", 2), ("veth-c", 3), ("veth-d", 4)] {
-            ip(&format!("link set {link} up\naddr add 10.0.{number}.1/24 dev {link}"));
-        }
-        // A route to somewhere, and a default route of another table, make no uplink.
-        ip("route add 10.9.0.0/16 dev veth-d\nroute add default dev veth-d table 100");
-        assert!(uplinks().await.is_empty());
-        ip("route add default via 10.0.1.7");
-        assert_eq!(uplinks().await, ["veth-a"]);
-        ip("addr add fd00::1/64 dev veth-c nodad\nroute add default via fd00::7");
-        assert_eq!(uplinks().await.len(), 2);
-        ip("route replace default nexthop via 10.0.1.7 nexthop via 10.0.2.7");
-        let mut all = uplinks().await;
-        all.sort();
-        assert_eq!(all, ["veth-a", "veth-b", "veth-c"]);
-    });
-}
-
-#[test]
-fn uplinks_are_told_of_as_default_routes_come_and_go() {
-    in_namespace(|| async {
-        let (events, mut facts) = mpsc::channel(1);
-        let (_stop, stopped) = watch::channel(false);
-        tokio::task::spawn_local(uplink::watch(events, stopped));
-        let mut told = async || match timeout(PATIENCE, facts.recv()).await.expect("news in time") {
-            Some(Event::Uplinks(names)) => names,
-            event => panic!("{event:?}"),
-        };
-        assert!(told().await.is_empty());
-        pair();
-        ip("link set veth-a up\nlink set veth-b up\naddr add 10.0.1.1/24 dev veth-a\nroute add default via 10.0.1.7");
-        assert_eq!(told().await, ["veth-a"]);
-        ip("link set veth-b name other\nlink set veth-a name uplink");
-        assert_eq!(told().await, ["uplink"]);
-        // The kernel sends no notice of an IPv4 route that goes with its link.
-        ip("link set uplink down");
-        assert!(told().await.is_empty());
-        ip("link set uplink up\nroute add default dev uplink");
-        assert_eq!(told().await, ["uplink"]);
-        ip("addr flush dev uplink");
-        assert!(told().await.is_empty());
     });
 }
