@@ -3,7 +3,7 @@
 //! A patch ends where [`super::desired`] would. Where it can't (a set of groups whose rows are not compiled, an address that
 //! several claim) it says so, and everything is computed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use bulkhead_ebpf::abi::{Address, IDENTITIES, IDENTITY_WORLD, Identity, Party, Place};
@@ -19,19 +19,11 @@ pub struct Patch {
     /// `IDENTITIES`: new ones.
     pub identities: Vec<(u32, Identity)>,
     /// `ADDRESSES`.
-    pub addresses: Vec<(Address, Option<Party>)>,
+    pub addresses: HashMap<Address, Option<Party>>,
     /// `CGROUPS`.
-    pub cgroups: Vec<(u64, Option<Place>)>,
+    pub cgroups: BTreeMap<u64, Option<Place>>,
     /// `INTERFACES`.
-    pub interfaces: Vec<(u32, Option<Place>)>,
-}
-
-impl Patch {
-    /// Whether there is nothing to write.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.identities.is_empty() && self.addresses.is_empty() && self.cgroups.is_empty() && self.interfaces.is_empty()
-    }
+    pub interfaces: BTreeMap<u32, Option<Place>>,
 }
 
 /// The change is not one of single entries: everything has to be computed.
@@ -63,7 +55,7 @@ impl State {
             if let Some((workload, member)) = &old {
                 addresses.extend(&workload.addresses);
                 self.by_number.remove(&member.number);
-                patcher.vacate(workload, new.as_ref());
+                patcher.vacate(workload);
             }
             if let Some(workload) = new {
                 addresses.extend(&workload.addresses);
@@ -77,7 +69,9 @@ impl State {
         for address in addresses.into_iter().filter(|address| !address.is_loopback()) {
             patcher.readdress(self, address, &touched.workloads)?;
         }
-        let Patcher { patch, news, .. } = patcher;
+        let Patcher { mut patch, news, .. } = patcher;
+        patch.cgroups.retain(|id, place| held.cgroup(*id) != *place);
+        patch.interfaces.retain(|index, place| held.interface(*index) != *place);
         self.warnings.extend(news);
         Ok(patch)
     }
@@ -93,15 +87,14 @@ struct Patcher<'a, H> {
 }
 
 impl<H: Held> Patcher<'_, H> {
-    /// Takes away the places that the workload has no more.
-    fn vacate(&mut self, old: &Workload, new: Option<&Workload>) {
-        let (old_cgroup, old_interface) = (old.cgroup.as_ref(), old.interface.as_ref());
-        let new_cgroup = new.and_then(|new| new.cgroup.as_ref()).map(|cgroup| cgroup.id);
-        let new_interface = new.and_then(|new| new.interface.as_ref()).map(|interface| interface.index);
-        let gone = old_cgroup.map(|cgroup| cgroup.id).filter(|id| Some(*id) != new_cgroup);
-        self.patch.cgroups.extend(gone.map(|id| (id, None)));
-        let gone = old_interface.map(|interface| interface.index).filter(|index| Some(*index) != new_interface);
-        self.patch.interfaces.extend(gone.map(|index| (index, None)));
+    /// Takes away the workload's places, unless it or another one is put there.
+    fn vacate(&mut self, old: &Workload) {
+        if let Some(cgroup) = &old.cgroup {
+            self.patch.cgroups.entry(cgroup.id).or_insert(None);
+        }
+        if let Some(interface) = &old.interface {
+            self.patch.interfaces.entry(interface.index).or_insert(None);
+        }
     }
 
     /// Puts the workload where it is.
@@ -120,17 +113,11 @@ impl<H: Held> Patcher<'_, H> {
         // No address is shared, or the patch is given up below: it is the workload's own.
         let place = Place { workload: number, identity: member.identity, flags: source_flags(workload, |_| true) };
         if let Some(cgroup) = &workload.cgroup {
-            let held = self.held.cgroup(cgroup.id);
-            let scope = held.map_or(0, |held| held.flags & (Place::SCOPE | Place::SCOPE_DENIES));
-            let place = Place { flags: place.flags | scope, ..place };
-            if held != Some(place) {
-                self.patch.cgroups.push((cgroup.id, Some(place)));
-            }
+            let scope = self.held.cgroup(cgroup.id).map_or(0, |held| held.flags & (Place::SCOPE | Place::SCOPE_DENIES));
+            self.patch.cgroups.insert(cgroup.id, Some(Place { flags: place.flags | scope, ..place }));
         }
-        if let Some(interface) = &workload.interface
-            && self.held.interface(interface.index) != Some(place)
-        {
-            self.patch.interfaces.push((interface.index, Some(place)));
+        if let Some(interface) = &workload.interface {
+            self.patch.interfaces.insert(interface.index, Some(place));
         }
         Ok(member)
     }
@@ -164,7 +151,7 @@ impl<H: Held> Patcher<'_, H> {
             _ => return Err(TooWide),
         };
         if party != before {
-            self.patch.addresses.push((key, party));
+            self.patch.addresses.insert(key, party);
         }
         Ok(())
     }
@@ -177,3 +164,6 @@ impl<H: Held> Patcher<'_, H> {
         number
     }
 }
+
+#[cfg(test)]
+mod tests;

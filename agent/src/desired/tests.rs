@@ -12,7 +12,7 @@ fn origin() -> Origin {
     Origin { file: Arc::new("test.yaml".into()), line: 1, column: 1 }
 }
 
-fn group(id: u32, app: &str, peers: &[Peer]) -> SecurityGroup {
+pub(super) fn group(id: u32, app: &str, peers: &[Peer]) -> SecurityGroup {
     SecurityGroup {
         name: app.to_owned(),
         id: GroupId(id),
@@ -38,11 +38,11 @@ fn workload(name: &str, app: &str, address: &str, cgroup: Option<u64>) -> Worklo
     }
 }
 
-fn ip(text: &str) -> IpAddr {
+pub(super) fn ip(text: &str) -> IpAddr {
     text.parse().expect("a literal")
 }
 
-fn cidr(text: &str) -> Peer {
+pub(super) fn cidr(text: &str) -> Peer {
     Peer::Cidr(text.parse().expect("a literal"))
 }
 

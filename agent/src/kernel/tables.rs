@@ -342,12 +342,16 @@ fn renumbered<K: Copy + Eq + Hash>(old: &HashMap<K, Place>, new: &HashMap<K, Pla
     both.map(|(key, place, old)| (key, Place { identity: place.identity, ..*old }, old.identity)).collect()
 }
 
-fn written<K: Copy, V: Copy>(entries: &[(K, Option<V>)]) -> impl Iterator<Item = (K, V)> {
-    entries.iter().filter_map(|(key, value)| Some((*key, (*value)?)))
+fn written<'a, K: Copy + 'a, V: Copy + 'a>(
+    entries: impl IntoIterator<Item = (&'a K, &'a Option<V>)>,
+) -> impl Iterator<Item = (K, V)> {
+    entries.into_iter().filter_map(|(key, value)| Some((*key, (*value)?)))
 }
 
-fn removed<K: Copy, V>(entries: &[(K, Option<V>)]) -> impl Iterator<Item = K> {
-    entries.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| *key)
+fn removed<'a, K: Copy + 'a, V: 'a>(
+    entries: impl IntoIterator<Item = (&'a K, &'a Option<V>)>,
+) -> impl Iterator<Item = K> {
+    entries.into_iter().filter(|(_, value)| value.is_none()).map(|(key, _)| *key)
 }
 
 fn copied<K: Copy, V: Copy>(entries: &HashMap<K, V>) -> impl Iterator<Item = (K, V)> {
