@@ -8,10 +8,10 @@ mod evaluate;
 pub use evaluate::{Evaluation, Subject, evaluate};
 
 use crate::abi::{
-    Address, Direction, End, Flow, FlowKey, Fragment, IDENTITY_WORLD, Party, Place, RULE_NONE, Reason, Settings, Side,
-    Stamp, State, Verdict,
+    Address, Course, Direction, End, Flow, FlowKey, Fragment, IDENTITY_WORLD, Party, Place, RULE_NONE, Reason,
+    Settings, Side, Stamp, State, Verdict,
 };
-use crate::packet::{Bytes, Packet, Part, is_never_cut, parse_quote};
+use crate::packet::{Bytes, Packet, Part, Plain, is_never_cut, parse_quote};
 use crate::tables::Tables;
 use crate::track::FlowCell;
 
@@ -134,15 +134,12 @@ pub const fn local_end(sender: End, direction: Direction) -> End {
     }
 }
 
-/// The fast path: a whole packet of a flow whose local side was allowed under this generation, for this very cgroup or
+/// The fast path: a plain packet of a flow whose local side was allowed under this generation, for this very cgroup or
 /// interface. `None` means that [`judge`] must look.
 #[inline(always)]
-pub fn known<T: Tables>(tables: &T, packet: &Packet, seen: Seen, direction: Direction) -> Option<Judgement> {
-    if packet.part != Part::Whole || packet.quote != 0 || packet.opens_tcp() {
-        return None;
-    }
-    let (key, sender) = packet.flow_key();
-    let flow = tables.flow(&key)?;
+pub fn known<T: Tables>(tables: &T, packet: &Plain, seen: Seen, direction: Direction) -> Option<Judgement> {
+    let sender = packet.sender;
+    let flow = tables.flow(&packet.key)?;
     let end = local_end(sender, direction);
     let is_same = match seen {
         Seen::Cgroup(cgroup) => flow.owner(end) == cgroup,
@@ -153,7 +150,7 @@ pub fn known<T: Tables>(tables: &T, packet: &Packet, seen: Seen, direction: Dire
     };
     let stamp = flow.stamp(end);
     let (control, now) = (tables.control(), tables.now());
-    if !is_same || !stamp.holds(control.generation) || !flow.is_alive(&control.settings, packet.protocol, now) {
+    if !is_same || !stamp.holds(control.generation) || !flow.is_alive(&control.settings, packet.key.protocol, now) {
         return None;
     }
     if seen != Seen::Address {
@@ -201,14 +198,28 @@ pub fn judge<T: Tables, B: Bytes + ?Sized>(
     local: &Local,
     direction: Direction,
 ) -> Judgement {
-    if is_never_cut(&packet, direction) {
+    let is_related = is_related(tables, bytes, &packet, local, direction);
+    judge_in_place(tables, is_related, &mut packet, local, direction)
+}
+
+/// [`judge`] in two steps and without a copy of the packet, as a program's stack is small: [`is_related`] comes first, and a
+/// later fragment gets its first one's ports.
+#[inline(always)]
+pub fn judge_in_place<T: Tables>(
+    tables: &T,
+    is_related: bool,
+    packet: &mut Packet,
+    local: &Local,
+    direction: Direction,
+) -> Judgement {
+    if is_never_cut(packet, direction) {
         return Judgement::quiet(Reason::NeverCut, direction);
     }
     if let Some(judgement) = denied_by_scope(local, direction) {
         return judgement;
     }
     let subject = Subject::of(tables, local);
-    if packet.part != Part::Whole && !complete(tables, &mut packet) && subject.is_governed() {
+    if packet.part != Part::Whole && !complete(tables, packet) && subject.is_governed() {
         return Judgement::denied(subject, Reason::FragmentUnseen, direction, 0);
     }
     let peer = match direction {
@@ -221,13 +232,13 @@ pub fn judge<T: Tables, B: Bytes + ?Sized>(
     if local.workload != 0 && peer.workload == local.workload {
         return Judgement::quiet(Reason::SameWorkload, direction);
     }
-    if is_spoofed(tables, &packet, local, direction, subject) {
+    if is_spoofed(tables, packet, local, direction, subject) {
         return Judgement::denied(subject, Reason::Spoofed, direction, peer.workload);
     }
-    if is_related(tables, bytes, &packet, local, direction) {
+    if is_related {
         return Judgement::quiet(Reason::Related, direction);
     }
-    judge_flow(tables, &packet, local, direction, subject, &peer)
+    judge_flow(tables, packet, local, direction, subject, &peer)
 }
 
 /// What a scope says of a workload that is not known yet; `None` where it allows it or there is no scope.
@@ -261,7 +272,7 @@ pub fn judge_call<T: Tables>(tables: &T, destination: &Address, packet: &Packet,
         // Within the host's own network namespace its addresses are loopback; only the packet's interface tells.
         return Judgement::quiet(Reason::Deferred, role);
     }
-    let evaluation = evaluate(tables, tables.control().copy(), subject, &peer, role, packet.service());
+    let evaluation = tables.evaluate(subject, peer.identity, role, packet.service());
     match evaluation.allowed_by {
         Ok(_) => Judgement {
             rule: evaluation.rule,
@@ -273,7 +284,7 @@ pub fn judge_call<T: Tables>(tables: &T, destination: &Address, packet: &Packet,
 }
 
 /// Fills in the ports of a later fragment from the first, or remembers the first. False where the first is not known.
-#[inline(always)]
+#[inline(never)]
 fn complete<T: Tables>(tables: &T, packet: &mut Packet) -> bool {
     let key = packet.fragment_key();
     if packet.part == Part::First {
@@ -304,7 +315,7 @@ fn is_foreign(local: &Local, peer: &Party) -> bool {
 ///
 /// A workload whose addresses are known must use them; one whose addresses are not known may not use another workload's, nor
 /// the host's where it has a link of its own.
-#[inline(always)]
+#[inline(never)]
 fn is_spoofed<T: Tables>(tables: &T, packet: &Packet, local: &Local, direction: Direction, subject: Subject) -> bool {
     if direction == Direction::Ingress || local.workload == 0 {
         return false;
@@ -317,8 +328,8 @@ fn is_spoofed<T: Tables>(tables: &T, packet: &Packet, local: &Local, direction: 
 
 /// Whether an ICMP error quotes a flow that the local side allows, and goes to the sender of the packet that it quotes: to
 /// anybody else it would be a way to carry data past the rules.
-#[inline(always)]
-fn is_related<T: Tables, B: Bytes + ?Sized>(
+#[inline(never)]
+pub fn is_related<T: Tables, B: Bytes + ?Sized>(
     tables: &T,
     bytes: &B,
     packet: &Packet,
@@ -387,13 +398,13 @@ fn judge_flow<T: Tables>(
         Some(flow) => (Direction::Ingress, flow.course().service()),
         None => (direction, packet.service()),
     };
-    let mut evaluation = evaluate(tables, control.copy(), subject, peer, role, service);
+    let mut evaluation = tables.evaluate(subject, peer.identity, role, service);
     let mut restarts = alive.is_none();
     let mut final_role = role;
     let may_open = packet.protocol != crate::packet::protocol::TCP || packet.opens_tcp();
     if evaluation.allowed_by.is_err() && role != direction && may_open {
         // Not allowed as part of that flow, but perhaps as a flow of its own the other way round.
-        let reversed = evaluate(tables, control.copy(), subject, peer, direction, packet.service());
+        let reversed = tables.evaluate(subject, peer.identity, direction, packet.service());
         if reversed.allowed_by.is_ok() {
             (evaluation, final_role, restarts) = (reversed, direction, true);
         }
@@ -472,12 +483,7 @@ fn settle<T: Tables>(
         }
         return settle_side(flow, packet, end, sender, side, settings, now, judgement);
     }
-    let mut flow = Flow::new(sender, packet.service(), now);
-    match end {
-        End::Low => flow.sides[0] = *side,
-        End::High => flow.sides[1] = *side,
-    }
-    if tables.insert_flow(key, &flow) {
+    if open(tables, key, side, end, Course::new(sender, packet.service(), State::Embryonic)) {
         return judgement;
     }
     if let Some(flow) = tables.flow(key) {
@@ -488,6 +494,17 @@ fn settle<T: Tables>(
         return Judgement::denied(subject, Reason::TableFull, judgement.role, judgement.peer_workload);
     }
     judgement
+}
+
+/// Makes the entry of a new flow. A function of its own, as a program's stack is small and the entry is not.
+#[inline(never)]
+fn open<T: Tables>(tables: &T, key: &FlowKey, side: &Side, end: End, course: Course) -> bool {
+    let mut flow = Flow { sides: [Side::NONE; 2], seen: tables.now(), course };
+    match end {
+        End::Low => flow.sides[0] = *side,
+        End::High => flow.sides[1] = *side,
+    }
+    tables.insert_flow(key, &flow)
 }
 
 #[inline(always)]
