@@ -8,10 +8,10 @@ mod evaluate;
 pub use evaluate::{Evaluation, Subject, evaluate};
 
 use crate::abi::{
-    Address, Direction, End, Flow, FlowKey, Fragment, IDENTITY_WORLD, Party, Place, RULE_NONE, Reason, Side, Stamp,
-    State, Verdict,
+    Address, Course, Direction, End, Flow, FlowKey, Fragment, IDENTITY_WORLD, Party, Place, RULE_NONE, Reason,
+    Settings, Side, Stamp, State, Verdict,
 };
-use crate::packet::{Bytes, Packet, Part, is_never_cut, parse_quote};
+use crate::packet::{Bytes, Packet, Part, Plain, is_never_cut, parse_quote};
 use crate::tables::Tables;
 use crate::track::FlowCell;
 
@@ -46,6 +46,12 @@ impl Local {
         Self { workload: 0, identity: IDENTITY_WORLD, flags: 0, seen }
     }
 
+    /// Behind an interface that the tables don't name: there was no room for it, or it is not written yet.
+    #[must_use]
+    pub const fn unnamed(seen: Seen) -> Self {
+        Self { flags: Place::SCOPE | Place::SCOPE_DENIES, ..Self::host(seen) }
+    }
+
     /// The workload of a cgroup or an interface.
     #[must_use]
     pub const fn at(place: Place, seen: Seen) -> Self {
@@ -66,7 +72,13 @@ pub struct Judgement {
     pub rule: u32,
     /// The workload at the other end, 0 where none is known.
     pub peer_workload: u32,
-    /// Whether this is news: a flow judged for the first time, a denial, an audit.
+    /// Whether this is news, and counts as a hit of the rule: a denied packet or call; or a flow, once for each of its sides
+    /// that belongs to a workload here.
+    ///
+    /// A side is news where it was not allowed for its workload before: neither the further hooks that see the same packet
+    /// nor a change of policy or workloads that leaves the flow allowed make it so again. A flow that was idle beyond its
+    /// time-out or gave way in a full table is a new one. XDP and the calls only tell of denials: what they let pass is
+    /// judged where the flow is tracked.
     pub is_news: bool,
 }
 
@@ -122,29 +134,27 @@ pub const fn local_end(sender: End, direction: Direction) -> End {
     }
 }
 
-/// The fast path: a whole packet of a flow whose local side was allowed under this generation, for this very cgroup or
+/// The fast path: a plain packet of a flow whose local side was allowed under this generation, for this very cgroup or
 /// interface. `None` means that [`judge`] must look.
 #[inline(always)]
-pub fn known<T: Tables>(tables: &T, packet: &Packet, seen: Seen, direction: Direction) -> Option<Judgement> {
-    if packet.part != Part::Whole || packet.quote != 0 || packet.opens_tcp() {
-        return None;
-    }
-    let (key, sender) = packet.flow_key();
-    let flow = tables.flow(&key)?;
+pub fn known<T: Tables>(tables: &T, packet: &Plain, seen: Seen, direction: Direction) -> Option<Judgement> {
+    let sender = packet.sender;
+    let flow = tables.flow(&packet.key)?;
     let end = local_end(sender, direction);
     let is_same = match seen {
         Seen::Cgroup(cgroup) => flow.owner(end) == cgroup,
         Seen::Interface(interface) => flow.interface(end) == u64::from(interface),
-        // This hook only drops, and the hooks behind it make sure of the owner.
-        Seen::Address => true,
+        // This hook only drops, and the hooks behind it make sure of the owner. But what comes from outside is no packet of
+        // a flow whose sending end was judged here.
+        Seen::Address => flow.stamp(sender) == Stamp::NONE,
     };
     let stamp = flow.stamp(end);
     let (control, now) = (tables.control(), tables.now());
-    if !is_same || !stamp.holds(control.generation) || !flow.is_alive(&control.settings, packet.protocol, now) {
+    if !is_same || !stamp.holds(control.generation) || !flow.is_alive(&control.settings, packet.key.protocol, now) {
         return None;
     }
     if seen != Seen::Address {
-        flow.follow(packet, sender, &control.settings, now);
+        flow.follow(packet.tcp_flags, sender, &control.settings, now);
     }
     Some(of_stamp(stamp, direction))
 }
@@ -152,7 +162,9 @@ pub fn known<T: Tables>(tables: &T, packet: &Packet, seen: Seen, direction: Dire
 /// What a flow's stamp says of its further packets.
 #[inline(always)]
 fn of_stamp(stamp: Stamp, role: Direction) -> Judgement {
-    if stamp.ungoverned() {
+    if stamp.unidentified() {
+        Judgement::quiet(Reason::Unidentified, role)
+    } else if stamp.ungoverned() {
         Judgement::quiet(Reason::Ungoverned, role)
     } else if stamp.audits() {
         Judgement { verdict: Verdict::Audit, ..Judgement::quiet(Reason::NoRule, role) }
@@ -164,8 +176,13 @@ fn of_stamp(stamp: Stamp, role: Direction) -> Judgement {
 /// Judges a packet that could not be parsed: undecidable is denied for governed workloads.
 #[inline(always)]
 pub fn undecidable<T: Tables>(tables: &T, local: &Local, direction: Direction, reason: Reason) -> Judgement {
+    if let Some(judgement) = denied_by_scope(local, direction) {
+        return judgement;
+    }
     let subject = Subject::of(tables, local);
-    if subject.is_governed() {
+    if local.flags & Place::SCOPE != 0 {
+        Judgement::quiet(Reason::Unidentified, direction)
+    } else if subject.is_governed() {
         Judgement::denied(subject, reason, direction, 0)
     } else {
         Judgement::quiet(Reason::Ungoverned, direction)
@@ -181,45 +198,66 @@ pub fn judge<T: Tables, B: Bytes + ?Sized>(
     local: &Local,
     direction: Direction,
 ) -> Judgement {
-    if is_never_cut(&packet, direction) {
+    let is_related = is_related(tables, bytes, &packet, local, direction);
+    judge_in_place(tables, is_related, &mut packet, local, direction)
+}
+
+/// [`judge`] in two steps and without a copy of the packet, as a program's stack is small: [`is_related`] comes first, and a
+/// later fragment gets its first one's ports.
+#[inline(always)]
+pub fn judge_in_place<T: Tables>(
+    tables: &T,
+    is_related: bool,
+    packet: &mut Packet,
+    local: &Local,
+    direction: Direction,
+) -> Judgement {
+    if is_never_cut(packet, direction) {
         return Judgement::quiet(Reason::NeverCut, direction);
     }
-    if local.flags & Place::SCOPE != 0 {
-        if local.flags & Place::SCOPE_DENIES != 0 {
-            return Judgement {
-                verdict: Verdict::Deny,
-                is_news: true,
-                ..Judgement::quiet(Reason::Unidentified, direction)
-            };
-        }
-        return Judgement::quiet(Reason::Unidentified, direction);
+    if let Some(judgement) = denied_by_scope(local, direction) {
+        return judgement;
     }
     let subject = Subject::of(tables, local);
-    if packet.part != Part::Whole && !complete(tables, &mut packet) && subject.is_governed() {
+    if packet.part != Part::Whole && !complete(tables, packet) && subject.is_governed() {
         return Judgement::denied(subject, Reason::FragmentUnseen, direction, 0);
     }
     let peer = match direction {
         Direction::Egress => tables.party(&packet.destination),
         Direction::Ingress => tables.party(&packet.source),
     };
+    if is_foreign(local, &peer) && subject.is_governed() {
+        return Judgement::denied(subject, Reason::Spoofed, direction, peer.workload);
+    }
     if local.workload != 0 && peer.workload == local.workload {
         return Judgement::quiet(Reason::SameWorkload, direction);
     }
-    if is_spoofed(tables, &packet, local, direction, &peer, subject) {
+    if is_spoofed(tables, packet, local, direction, subject) {
         return Judgement::denied(subject, Reason::Spoofed, direction, peer.workload);
     }
-    if is_related(tables, bytes, &packet, local, direction) {
+    if is_related {
         return Judgement::quiet(Reason::Related, direction);
     }
-    judge_flow(tables, &packet, local, direction, subject, &peer)
+    judge_flow(tables, packet, local, direction, subject, &peer)
+}
+
+/// What a scope says of a workload that is not known yet; `None` where it allows it or there is no scope.
+#[inline(always)]
+const fn denied_by_scope(local: &Local, direction: Direction) -> Option<Judgement> {
+    if local.flags & Place::SCOPE == 0 || local.flags & Place::SCOPE_DENIES == 0 {
+        return None;
+    }
+    Some(Judgement { verdict: Verdict::Deny, is_news: true, ..Judgement::quiet(Reason::Unidentified, direction) })
 }
 
 /// Judges a system call that opens a flow, before there is a packet: the same egress decision.
 #[inline(always)]
 pub fn judge_call<T: Tables>(tables: &T, destination: &Address, packet: &Packet, local: &Local) -> Judgement {
     let role = Direction::Egress;
-    if local.flags & Place::SCOPE != 0 || local.workload == 0 {
-        // The packets that follow are judged with what is known by then.
+    // Linux connects `0.0.0.0` and `::` to loopback, which is never cut. For the rest the packets that follow are judged with
+    // what is known by then.
+    let is_here = destination.is_loopback() || destination.is_unspecified();
+    if is_here || local.flags & Place::SCOPE != 0 || local.workload == 0 {
         return Judgement::quiet(Reason::Deferred, role);
     }
     let subject = Subject::of(tables, local);
@@ -230,7 +268,11 @@ pub fn judge_call<T: Tables>(tables: &T, destination: &Address, packet: &Packet,
     if is_never_cut(packet, role) {
         return Judgement::quiet(Reason::NeverCut, role);
     }
-    let evaluation = evaluate(tables, tables.control().copy(), subject, &peer, role, packet.service());
+    if peer.flags & Party::HOST != 0 {
+        // Within the host's own network namespace its addresses are loopback; only the packet's interface tells.
+        return Judgement::quiet(Reason::Deferred, role);
+    }
+    let evaluation = tables.evaluate(subject, peer.identity, role, packet.service());
     match evaluation.allowed_by {
         Ok(_) => Judgement {
             rule: evaluation.rule,
@@ -242,7 +284,7 @@ pub fn judge_call<T: Tables>(tables: &T, destination: &Address, packet: &Packet,
 }
 
 /// Fills in the ports of a later fragment from the first, or remembers the first. False where the first is not known.
-#[inline(always)]
+#[inline(never)]
 fn complete<T: Tables>(tables: &T, packet: &mut Packet) -> bool {
     let key = packet.fragment_key();
     if packet.part == Part::First {
@@ -263,33 +305,31 @@ fn complete<T: Tables>(tables: &T, packet: &mut Packet) -> bool {
     true
 }
 
-/// Whether the sender claims an address that is not its own.
-///
-/// A workload whose addresses are known must use them; one whose addresses are not known may not use another workload's. What
-/// comes from outside may not claim to be a workload of this host.
+/// Whether a packet that comes from outside claims to be sent by a workload of this host, or by the host itself.
 #[inline(always)]
-fn is_spoofed<T: Tables>(
-    tables: &T,
-    packet: &Packet,
-    local: &Local,
-    direction: Direction,
-    peer: &Party,
-    subject: Subject,
-) -> bool {
-    if direction == Direction::Ingress {
-        return local.seen == Seen::Address && peer.flags & Party::LOCAL != 0 && subject.is_governed();
-    }
-    if local.workload == 0 {
+fn is_foreign(local: &Local, peer: &Party) -> bool {
+    local.seen == Seen::Address && peer.flags & (Party::LOCAL | Party::HOST) != 0
+}
+
+/// Whether the local sender claims an address that is not its own.
+///
+/// A workload whose addresses are known must use them; one whose addresses are not known may not use another workload's, nor
+/// the host's where it has a link of its own.
+#[inline(never)]
+fn is_spoofed<T: Tables>(tables: &T, packet: &Packet, local: &Local, direction: Direction, subject: Subject) -> bool {
+    if direction == Direction::Ingress || local.workload == 0 {
         return false;
     }
     let own = tables.party(&packet.source);
     let is_strict = local.flags & Place::STRICT_SOURCE != 0 && subject.is_governed();
-    own.workload != local.workload && (is_strict || own.workload != 0)
+    let is_hosts = matches!(local.seen, Seen::Interface(_)) && own.flags & Party::HOST != 0;
+    own.workload != local.workload && (is_strict || is_hosts || own.workload != 0)
 }
 
-/// Whether an ICMP error quotes a flow that the local side allowed.
-#[inline(always)]
-fn is_related<T: Tables, B: Bytes + ?Sized>(
+/// Whether an ICMP error quotes a flow that the local side allows, and goes to the sender of the packet that it quotes: to
+/// anybody else it would be a way to carry data past the rules.
+#[inline(never)]
+pub fn is_related<T: Tables, B: Bytes + ?Sized>(
     tables: &T,
     bytes: &B,
     packet: &Packet,
@@ -297,6 +337,9 @@ fn is_related<T: Tables, B: Bytes + ?Sized>(
     direction: Direction,
 ) -> bool {
     let Some((key, sender)) = parse_quote(bytes, packet) else { return false };
+    if key.addresses[sender as usize & 1] != packet.destination {
+        return false;
+    }
     // An error that comes in quotes what the local end sent; one that goes out quotes what it received.
     let end = local_end(
         sender,
@@ -305,7 +348,11 @@ fn is_related<T: Tables, B: Bytes + ?Sized>(
             Direction::Egress => Direction::Ingress,
         },
     );
-    tables.flow(&key).is_some_and(|flow| flow.stamp(end).was_allowed_for(local.workload))
+    let Some(flow) = tables.flow(&key) else { return false };
+    let (stamp, control) = (flow.stamp(end), tables.control());
+    stamp.was_allowed_for(local.workload)
+        && (stamp.holds(control.generation) || stamp.keeps())
+        && flow.is_alive(&control.settings, key.protocol, tables.now())
 }
 
 #[inline(always)]
@@ -323,8 +370,7 @@ fn judge_flow<T: Tables>(
     let end = local_end(sender, direction);
     let entry = tables.flow(&key);
     let alive = entry.filter(|flow| {
-        flow.is_alive(settings, packet.protocol, now)
-            && !(packet.opens_tcp() && flow.course().state() == State::Closing)
+        flow.is_alive(settings, packet.protocol, now) && !(packet.opens_tcp() && opens_another(flow, sender))
     });
 
     if let Some(flow) = alive {
@@ -339,7 +385,9 @@ fn judge_flow<T: Tables>(
                 Seen::Interface(_) | Seen::Cgroup(_) => flow.renew(end, stamp.renewed(control.generation)),
                 Seen::Address => {}
             }
-            flow.follow(packet, sender, settings, now);
+            if local.seen != Seen::Address {
+                flow.follow(packet.tcp_flags, sender, settings, now);
+            }
             return of_stamp(stamp, direction);
         }
     }
@@ -350,13 +398,13 @@ fn judge_flow<T: Tables>(
         Some(flow) => (Direction::Ingress, flow.course().service()),
         None => (direction, packet.service()),
     };
-    let mut evaluation = evaluate(tables, control.copy(), subject, peer, role, service);
+    let mut evaluation = tables.evaluate(subject, peer.identity, role, service);
     let mut restarts = alive.is_none();
     let mut final_role = role;
     let may_open = packet.protocol != crate::packet::protocol::TCP || packet.opens_tcp();
     if evaluation.allowed_by.is_err() && role != direction && may_open {
         // Not allowed as part of that flow, but perhaps as a flow of its own the other way round.
-        let reversed = evaluate(tables, control.copy(), subject, peer, direction, packet.service());
+        let reversed = tables.evaluate(subject, peer.identity, direction, packet.service());
         if reversed.allowed_by.is_ok() {
             (evaluation, final_role, restarts) = (reversed, direction, true);
         }
@@ -365,7 +413,7 @@ fn judge_flow<T: Tables>(
     let judgement = match evaluation.allowed_by {
         Ok(_) => Judgement {
             verdict: Verdict::Allow,
-            reason: evaluation.reason(),
+            reason: if local.flags & Place::SCOPE != 0 { Reason::Unidentified } else { evaluation.reason() },
             role: final_role,
             rule: evaluation.rule,
             peer_workload: peer.workload,
@@ -374,13 +422,16 @@ fn judge_flow<T: Tables>(
         Err(reason) => Judgement::denied(subject, reason, final_role, peer.workload),
     };
     if judgement.verdict == Verdict::Deny {
-        if let Some(flow) = alive.filter(|flow| flow.stamp(end).workload() == local.workload) {
+        if let Some(flow) = alive
+            && local.seen != Seen::Address
+            && flow.stamp(end).workload() == local.workload
+        {
             flow.revoke(end);
         }
         return judgement;
     }
     let side = match local.seen {
-        Seen::Address => return Judgement { is_news: judgement.verdict != Verdict::Allow, ..judgement },
+        Seen::Address => return Judgement { is_news: false, ..judgement },
         Seen::Cgroup(cgroup) => side(control.generation, local, subject, &evaluation, &judgement, cgroup, 0),
         Seen::Interface(interface) => {
             side(control.generation, local, subject, &evaluation, &judgement, 0, u64::from(interface))
@@ -401,6 +452,7 @@ fn side(
 ) -> Side {
     let audits = judgement.verdict == Verdict::Audit;
     let stamp = Stamp::allowed(local.workload, generation, evaluation.keeps, audits, !subject.is_governed());
+    let stamp = if local.flags & Place::SCOPE != 0 { stamp.of_unidentified() } else { stamp };
     Side { stamp, owner, interface }
 }
 
@@ -429,19 +481,59 @@ fn settle<T: Tables>(
             // Two workloads on one link or with one address: the first keeps the entry, the other is judged each time.
             return Judgement { is_news: false, ..judgement };
         }
-        flow.settle(end, side);
-        flow.follow(packet, sender, settings, now);
+        return settle_side(flow, packet, end, sender, side, settings, now, judgement);
+    }
+    if open(tables, key, side, end, Course::new(sender, packet.service(), State::Embryonic)) {
         return judgement;
     }
-    let mut flow = Flow::new(sender, packet.service(), now);
+    if let Some(flow) = tables.flow(key) {
+        // Another CPU was first, with the other side's packet or with another one of this flow.
+        return settle_side(flow, packet, end, sender, side, settings, now, judgement);
+    }
+    if subject.is_governed() {
+        return Judgement::denied(subject, Reason::TableFull, judgement.role, judgement.peer_workload);
+    }
+    judgement
+}
+
+/// Makes the entry of a new flow. A function of its own, as a program's stack is small and the entry is not.
+#[inline(never)]
+fn open<T: Tables>(tables: &T, key: &FlowKey, side: &Side, end: End, course: Course) -> bool {
+    let mut flow = Flow { sides: [Side::NONE; 2], seen: tables.now(), course };
     match end {
         End::Low => flow.sides[0] = *side,
         End::High => flow.sides[1] = *side,
     }
-    if !tables.insert_flow(key, &flow) && subject.is_governed() {
-        return Judgement::denied(subject, Reason::TableFull, judgement.role, judgement.peer_workload);
+    tables.insert_flow(key, &flow)
+}
+
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "as above")]
+fn settle_side(
+    flow: &FlowCell,
+    packet: &Packet,
+    end: End,
+    sender: End,
+    side: &Side,
+    settings: &Settings,
+    now: u64,
+    judgement: Judgement,
+) -> Judgement {
+    let is_first = flow.settle(end, side);
+    flow.follow(packet.tcp_flags, sender, settings, now);
+    Judgement { is_news: judgement.is_news && is_first, ..judgement }
+}
+
+/// Whether a SYN is none of this flow's: the flow is closing and its ports are used again, or the answering end opens a
+/// connection of its own. While nobody has answered yet, both ends may open the same connection (RFC 9293 section 3.5).
+#[inline(always)]
+fn opens_another(flow: &FlowCell, sender: End) -> bool {
+    let course = flow.course();
+    match course.state() {
+        State::Embryonic => false,
+        State::Established => course.initiator() != sender,
+        State::Closing => true,
     }
-    judgement
 }
 
 #[cfg(test)]

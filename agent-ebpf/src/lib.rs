@@ -9,7 +9,11 @@
 //! - [`judge`]: packet, local workload and tables to a verdict with its reason
 //! - [`track`]: the states and time-outs of a flow
 #![cfg_attr(not(test), no_std)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![deny(unsafe_code)]
+
+#[cfg(any(test, feature = "user"))]
+extern crate std;
 
 pub mod abi;
 pub mod judge;

@@ -1,5 +1,5 @@
 //! The eBPF programs. All of them live in [`bpf`]; a build for the host has nothing to run.
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod bpf;

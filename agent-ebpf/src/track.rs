@@ -3,7 +3,7 @@
 mod word;
 
 use crate::abi::{Course, End, Flow, PortIndex, Settings, Side, Stamp, State};
-use crate::packet::{Packet, protocol, tcp};
+use crate::packet::{protocol, tcp};
 use word::Word;
 
 /// A flow in the table, as the packet path sees it: [`Flow`] as shared words, for packets of one flow run on several CPUs.
@@ -100,15 +100,23 @@ impl FlowCell {
         Course(self.course.load())
     }
 
-    /// Writes one side's decision. The stamp goes first to nothing and comes last, so that no reader sees a new owner with
-    /// an old decision.
+    /// Writes one side's decision; true where the side was not allowed for this workload before. Of several CPUs that settle
+    /// one side at once, one is told so.
+    ///
+    /// The stamp comes last, so that no reader sees a new owner with an old decision; an old decision for somebody else goes
+    /// first.
     #[inline(always)]
-    pub fn settle(&self, end: End, side: &Side) {
+    pub fn settle(&self, end: End, side: &Side) -> bool {
         let cell = self.side(end);
-        cell.stamp.store(Stamp::NONE.0);
+        let workload = side.stamp.workload();
+        let is_own = Stamp(cell.stamp.load()).was_allowed_for(workload);
+        if !is_own {
+            cell.stamp.store(Stamp::NONE.0);
+        }
         cell.owner.store(side.owner);
         cell.interface.store(side.interface);
-        cell.stamp.store(side.stamp.0);
+        let previous = Stamp(cell.stamp.swap(side.stamp.0));
+        !is_own && !previous.was_allowed_for(workload)
     }
 
     /// Notes the interface at which the wall saw a side that is already allowed.
@@ -155,15 +163,19 @@ impl FlowCell {
     /// Follows one allowed packet from `sender`. The time is written at most once a second, which spares other CPUs a cache
     /// line.
     #[inline(always)]
-    pub fn follow(&self, packet: &Packet, sender: End, settings: &Settings, now: u64) {
+    pub fn follow(&self, tcp_flags: u8, sender: End, settings: &Settings, now: u64) {
         if now.saturating_sub(self.seen.load()) >= u64::from(settings.hz) {
             self.seen.store(now);
         }
         let course = self.course();
         let state = course.state();
-        let next = if packet.tcp_flags & (tcp::FIN | tcp::RST) != 0 {
+        let next = if tcp_flags & (tcp::FIN | tcp::RST) != 0 {
             State::Closing
-        } else if state == State::Embryonic && sender as u8 != course.initiator() as u8 {
+        } else if state == State::Embryonic
+            && sender != course.initiator()
+            && tcp_flags & (tcp::SYN | tcp::ACK) != tcp::SYN
+        {
+            // A SYN of the other end's own is no answer: both open at the same time.
             State::Established
         } else {
             return;
@@ -205,8 +217,8 @@ mod tests {
     fn starting_over_forgets_both_sides() {
         let cell = FlowCell::new(Flow::new(End::Low, PortIndex(1), 0));
         let side = Side { stamp: Stamp::allowed(1, 1, false, false, false), owner: 5, interface: 0 };
-        cell.settle(End::Low, &side);
-        cell.settle(End::High, &side);
+        assert!(cell.settle(End::Low, &side) && !cell.settle(End::Low, &side));
+        assert!(cell.settle(End::High, &side));
         cell.restart(End::High, PortIndex(2), 9);
         assert_eq!((cell.stamp(End::Low), cell.stamp(End::High)), (Stamp::NONE, Stamp::NONE));
         assert_eq!(cell.course(), Course::new(End::High, PortIndex(2), State::Embryonic));

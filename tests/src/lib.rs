@@ -1,1 +1,4 @@
 //! Lab.
+
+pub mod bench;
+pub mod packet;

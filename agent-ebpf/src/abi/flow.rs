@@ -35,7 +35,8 @@ impl End {
 pub struct FlowKey {
     /// Addresses, [`End::Low`] first.
     pub addresses: [Address; 2],
-    /// Ports, [`End::Low`] first; an ICMP identifier stands at both ends.
+    /// Ports, [`End::Low`] first; an ICMP echo's identifier stands at the end that asks, 0 at the other; other ICMP messages
+    /// have their type and code at both.
     pub ports: [u16; 2],
     /// IP protocol number.
     pub protocol: u8,
@@ -167,6 +168,7 @@ impl Stamp {
     const KEEP: u64 = 2;
     const AUDIT: u64 = 4;
     const UNGOVERNED: u64 = 8;
+    const UNIDENTIFIED: u64 = 16;
     const OWNER: u64 = !0xffff_ffff;
     const GENERATION: u64 = 0xffff_ff00;
 
@@ -220,6 +222,20 @@ impl Stamp {
     #[must_use]
     pub const fn ungoverned(self) -> bool {
         self.0 & Self::UNGOVERNED != 0
+    }
+
+    /// The same decision, made while the workload was not known yet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_unidentified(self) -> Self {
+        Self(self.0 | Self::UNIDENTIFIED)
+    }
+
+    /// Whether it passes because its scope allows what is not known yet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unidentified(self) -> bool {
+        self.0 & Self::UNIDENTIFIED != 0
     }
 
     /// The workload that was judged.

@@ -26,7 +26,7 @@ const _: () = assert!(size_of::<FragmentKey>() == 40);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
-    /// Source and destination port in network order; or an ICMP identifier, twice.
+    /// Source and destination port in network order, or what stands for them in [`super::FlowKey`].
     pub ports: [u16; 2],
     /// The port index's detail: the destination port, or ICMP type and code, in host order.
     pub detail: u16,

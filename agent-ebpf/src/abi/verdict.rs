@@ -92,7 +92,8 @@ named! {
         NotLocal = "not_local",
         /// This hook can't decide; a later one will.
         Deferred = "deferred",
-        /// A cgroup below a managed scope that no source has named yet; the scope decides.
+        /// A cgroup below a managed scope that no source has named yet: the scope decides. Or a link that the tables don't
+        /// name: denied.
         Unidentified = "unidentified",
         /// No rule of the workload's groups allows it.
         NoRule = "no_rule",

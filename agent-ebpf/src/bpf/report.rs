@@ -13,12 +13,22 @@ use super::tables::{self, Kernel};
 #[inline(always)]
 pub(super) fn count(hook: Hook, judgement: &Judgement, length: u32) {
     if let Some(count) = tables::counter(counter_index(hook, judgement.verdict, judgement.reason)) {
-        // SAFETY: this CPU's own slot; a program that interrupts this one may lose a count of it, never more.
+        // SAFETY: the map's own memory, aligned as Count is.
         unsafe {
-            (*count).packets += 1;
-            (*count).bytes += u64::from(length);
+            add(&raw mut (*count).packets, 1);
+            add(&raw mut (*count).bytes, u64::from(length));
         }
     }
+}
+
+/// Adds to a count of this CPU's own, in one instruction: a program that runs in an interrupt may count in the same slot.
+///
+/// # Safety
+/// `count` is valid and aligned.
+#[inline(always)]
+unsafe fn add(count: *mut u64, number: u64) {
+    // SAFETY: the caller's.
+    unsafe { core::arch::asm!("lock *(u64 *)({at} + 0) += {number}", at = in(reg) count, number = in(reg) number) };
 }
 
 /// Counts a packet and its rule, and sends an event where it is news.
@@ -34,7 +44,8 @@ pub(super) fn report<C: EbpfContext>(
 ) {
     count(hook, judgement, packet.map_or(length, |packet| packet.length));
     if judgement.is_news {
-        send(ctx, hook, packet, local, judgement, interface, 0);
+        count_hit(judgement);
+        send(ctx, packet, local, judgement, &Sighting { hook, interface, process: 0 });
     }
 }
 
@@ -49,30 +60,37 @@ pub(super) fn report_call<C: EbpfContext>(
     process: u32,
 ) {
     count(hook, judgement, 0);
-    send(ctx, hook, Some(packet), local, judgement, 0, process);
+    count_hit(judgement);
+    send(ctx, Some(packet), local, judgement, &Sighting { hook, interface: 0, process });
 }
 
+/// Counts a hit of the rule that decided; what a hit is, [`Judgement::is_news`] says. Hits are counted whether or not their
+/// event may be sent.
 #[inline(always)]
-fn send<C: EbpfContext>(
-    ctx: &C,
-    hook: Hook,
-    packet: Option<&Packet>,
-    local: &Local,
-    judgement: &Judgement,
-    interface: u32,
-    process: u32,
-) {
+fn count_hit(judgement: &Judgement) {
     if judgement.rule != RULE_NONE
         && let Some(hits) = tables::rule_hits(judgement.rule)
     {
-        // SAFETY: this CPU's own slot; a program that interrupts this one may lose a count of it, never more.
-        unsafe { *hits += 1 };
+        // SAFETY: the map's own memory, aligned as u64 is.
+        unsafe { add(hits, 1) };
     }
+}
+
+/// Where and by whom something was seen.
+struct Sighting {
+    hook: Hook,
+    interface: u32,
+    process: u32,
+}
+
+/// Sends an event. It has a stack frame of its own, as the event is larger than what the caller has left.
+#[inline(never)]
+fn send<C: EbpfContext>(ctx: &C, packet: Option<&Packet>, local: &Local, judgement: &Judgement, sighting: &Sighting) {
     if !may_send() {
         return;
     }
     if judgement.reason == Reason::TableFull {
-        warn!(ctx, "a table is full: workload {} is denied; see the metric bulkhead_map_entries", local.workload);
+        warn_full(ctx, local.workload);
     }
     let Some(mut entry) = tables::events().reserve::<Event>(0) else {
         lose();
@@ -87,7 +105,7 @@ fn send<C: EbpfContext>(
             .map_or(0, |packet| if has_ports { u16::from_be(packet.destination_port) } else { packet.detail }),
         protocol: packet.map_or(0, |packet| packet.protocol),
         tcp_flags: packet.map_or(0, |packet| packet.tcp_flags),
-        hook: hook as u8,
+        hook: sighting.hook as u8,
         direction: judgement.role as u8,
         verdict: judgement.verdict as u8,
         reason: judgement.reason as u8,
@@ -96,10 +114,15 @@ fn send<C: EbpfContext>(
         peer_workload: judgement.peer_workload,
         rule: judgement.rule,
         generation: Kernel.control().generation,
-        interface,
-        process,
+        interface: sighting.interface,
+        process: sighting.process,
     });
     entry.submit(0);
+}
+
+#[inline(never)]
+fn warn_full<C: EbpfContext>(ctx: &C, workload: u32) {
+    warn!(ctx, "a table is full: workload {} is denied; see the metric bulkhead_map_entries", workload);
 }
 
 /// Whether this CPU may send another event this second: a flood must not cost more than it has to.
@@ -108,14 +131,14 @@ fn may_send() -> bool {
     let settings = &Kernel.control().settings;
     let Some(budget) = tables::event_budget() else { return false };
     let second = if settings.hz == 0 { 0 } else { (Kernel.now() / u64::from(settings.hz)) as u32 };
-    // SAFETY: this CPU's own slot; an interrupting program may make the count wrong by one.
+    // SAFETY: this CPU's own slot; a program in an interrupt may make the budget wrong by one, the losses never.
     unsafe {
         if (*budget).second != second {
             (*budget).second = second;
             (*budget).sent = 0;
         }
         if (*budget).sent >= settings.events_per_second {
-            (*budget).lost += 1;
+            add(&raw mut (*budget).lost, 1);
             return false;
         }
         (*budget).sent += 1;
@@ -126,7 +149,7 @@ fn may_send() -> bool {
 #[inline(always)]
 fn lose() {
     if let Some(budget) = tables::event_budget() {
-        // SAFETY: as above.
-        unsafe { (*budget).lost += 1 };
+        // SAFETY: the map's own memory, aligned as Budget is.
+        unsafe { add(&raw mut (*budget).lost, 1) };
     }
 }

@@ -1,1 +1,716 @@
+mod world;
 
+use world::{
+    API, BATCH, DB, EVERYONE, HOST, STRANGER, WEB, World, addresses, allow, audit, cgroup, deny, packet, packets,
+};
+
+use super::Seen;
+use crate::abi::Reason::{
+    Deferred, Established, FragmentUnseen, Malformed, NeverCut, NoRule, OpenEgress, Related, Rule, SameWorkload,
+    Spoofed, TableFull, Ungoverned, Unidentified,
+};
+use crate::abi::{Address, Direction, Identity, Place, RuleRef, Verdict};
+use crate::packet::build::{self, Ip, echo_reply, echo_request, icmp, icmpv6, tcp, udp};
+use crate::packet::tcp::{ACK, FIN, RST, SYN};
+use crate::packet::{Network, protocol};
+
+const HTTP: (u8, u16) = (protocol::TCP, 80);
+const DNS: (u8, u16) = (protocol::UDP, 53);
+const PING: (u8, u16) = (protocol::ICMP, 0x0800);
+
+/// `web` may reach `api`'s port 80, by both sides' rules.
+fn shop() -> World {
+    let mut world = World::new();
+    world.allow_out(WEB, API, HTTP);
+    world.allow_in(API, WEB, HTTP);
+    world.restrict(API).govern(DB);
+    world
+}
+
+fn syn() -> Ip {
+    packet(WEB, API, tcp(40_000, 80, SYN))
+}
+
+fn reply(flags: u8) -> Ip {
+    packet(API, WEB, tcp(80, 40_000, flags))
+}
+
+fn request(flags: u8) -> Ip {
+    packet(WEB, API, tcp(40_000, 80, flags))
+}
+
+/// The handshake of `web` with `api`.
+fn connected(world: &World) {
+    assert_eq!(world.passes(WEB, API, &syn()), allow(Rule));
+    assert_eq!(world.passes(API, WEB, &reply(SYN | ACK)), allow(Established));
+    assert_eq!(world.passes(WEB, API, &request(ACK)), allow(Established));
+}
+
+// What rules say.
+
+#[test]
+fn a_flow_needs_a_rule_at_both_of_its_ends() {
+    for version in [0, 1] {
+        let passes = |world: &World| world.passes(WEB, API, &packets(WEB, API, tcp(1, 80, SYN))[version]);
+        assert_eq!(passes(&shop()), allow(Rule));
+        let mut only_out = World::new();
+        only_out.allow_out(WEB, API, HTTP);
+        only_out.govern(API);
+        assert_eq!(passes(&only_out), deny(NoRule), "the receiver's side is judged for itself");
+        let mut only_in = World::new();
+        only_in.allow_in(API, WEB, HTTP);
+        only_in.restrict(WEB);
+        assert_eq!(passes(&only_in), deny(NoRule), "the sender's side is judged for itself");
+    }
+}
+
+#[test]
+fn a_rule_allows_its_own_peer_protocol_port_and_direction_alone() {
+    let world = shop();
+    for (name, outcome, from, to, transport) in [
+        ("web to api's port", allow(Rule), WEB, API, tcp(1, 80, SYN)),
+        ("web to api's other port", deny(NoRule), WEB, API, tcp(1, 81, SYN)),
+        ("web to api's port by UDP", deny(NoRule), WEB, API, udp(1, 80)),
+        ("db, which may send anything, to api's port", deny(NoRule), DB, API, tcp(1, 80, SYN)),
+        ("a stranger to api's port", deny(NoRule), STRANGER, API, tcp(1, 80, SYN)),
+        ("api to web's port", deny(NoRule), API, WEB, tcp(1, 80, SYN)),
+        ("web to db's port", deny(NoRule), WEB, DB, tcp(1, 80, SYN)),
+    ] {
+        let sent = if from == STRANGER {
+            world.receives(to, &packet(from, to, transport))
+        } else {
+            world.passes(from, to, &packet(from, to, transport))
+        };
+        assert_eq!(sent, outcome, "{name}");
+    }
+}
+
+#[test]
+fn rules_of_several_groups_add_up() {
+    let mut world = World::new();
+    world.allow_in(API, WEB, HTTP);
+    world.allow_in(API, DB, HTTP);
+    world.rule(API, Direction::Ingress, BATCH, None, 0);
+    for (from, port, outcome) in [
+        (WEB, 80, allow(Rule)),
+        (DB, 80, allow(Rule)),
+        (BATCH, 80, allow(Rule)),
+        (BATCH, 9_999, allow(Rule)),
+        (WEB, 9_999, deny(NoRule)),
+    ] {
+        let packet = packet(from, API, tcp(1, port, SYN));
+        assert_eq!(world.receives(API, &packet), outcome, "{from} to {port}");
+    }
+}
+
+#[test]
+fn egress_is_open_until_a_group_mentions_it() {
+    let mut world = World::new();
+    world.govern(WEB);
+    let out = packet(WEB, STRANGER, tcp(1, 443, SYN));
+    assert_eq!(world.sends(WEB, &out), allow(OpenEgress));
+    assert_eq!(world.receives(WEB, &packet(STRANGER, WEB, tcp(443, 1, SYN | ACK))), allow(Established));
+    assert_eq!(world.receives(WEB, &packet(STRANGER, WEB, tcp(443, 2, SYN | ACK))), deny(NoRule));
+    world.restrict(WEB).flip();
+    assert_eq!(world.sends(WEB, &out), deny(NoRule));
+}
+
+#[test]
+fn what_no_group_governs_passes_and_says_so() {
+    let mut world = World::new();
+    assert_eq!(world.sends(BATCH, &packet(BATCH, STRANGER, tcp(1, 80, SYN))), allow(Ungoverned));
+    assert_eq!(world.receives(BATCH, &packet(STRANGER, BATCH, tcp(1, 80, SYN))), allow(Ungoverned));
+    assert_eq!(world.sends(HOST, &packet(HOST, STRANGER, udp(1, 53))), allow(Ungoverned));
+    world.govern(BATCH);
+    world.flip();
+    assert_eq!(world.receives(BATCH, &packet(STRANGER, BATCH, tcp(2, 80, SYN))), deny(NoRule));
+}
+
+#[test]
+fn the_host_and_the_world_are_peers_of_their_own() {
+    let mut world = World::new();
+    world.allow_in(API, HOST, HTTP);
+    assert_eq!(world.receives(API, &packet(HOST, API, tcp(1, 80, SYN))), allow(Rule));
+    assert_eq!(world.receives(API, &packet(STRANGER, API, tcp(1, 80, SYN))), deny(NoRule));
+    let mut world = World::new();
+    world.allow_in(API, STRANGER, HTTP);
+    assert_eq!(world.receives(API, &packet(STRANGER, API, tcp(1, 80, SYN))), allow(Rule));
+    assert_eq!(world.receives(API, &packet(HOST, API, tcp(1, 80, SYN))), deny(NoRule));
+    assert_eq!(world.receives(API, &packet(WEB, API, tcp(1, 80, SYN))), deny(NoRule));
+}
+
+#[test]
+fn an_identity_that_did_not_fit_is_denied_altogether() {
+    let mut world = shop();
+    world.flag(WEB, Identity::FULL);
+    assert_eq!(world.sends(WEB, &syn()), deny(TableFull));
+    let mut world = shop();
+    world.lose_identity(API);
+    assert_eq!(world.sends(API, &packet(API, STRANGER, tcp(1, 80, SYN))), deny(TableFull));
+    assert_eq!(world.sends(WEB, &syn()), deny(NoRule), "as a peer it is nobody");
+}
+
+// Flows.
+
+#[test]
+fn replies_pass_whatever_the_other_direction_says() {
+    let world = shop();
+    connected(&world);
+    assert_eq!(world.flows(), 1);
+    // api's egress is restricted and has no rule; without the flow the same packet is denied.
+    let world = shop();
+    assert_eq!(world.sends(API, &reply(SYN | ACK)), deny(NoRule));
+}
+
+#[test]
+fn the_senders_entry_does_not_open_the_receivers_door() {
+    let mut world = World::new();
+    world.govern(WEB).govern(API);
+    for transport in [tcp(1, 80, SYN), udp(1, 53), echo_request(protocol::ICMP, 7)] {
+        let packet = packet(WEB, API, transport);
+        assert_eq!(world.sends(WEB, &packet), allow(OpenEgress));
+        assert_eq!(world.receives(API, &packet), deny(NoRule));
+        assert_eq!(world.sends(WEB, &packet).0, Verdict::Allow);
+        assert_eq!(world.receives(API, &packet), deny(NoRule), "nor does a second try");
+        assert_eq!(world.uplink(API, &packet).0, Verdict::Deny);
+    }
+}
+
+#[test]
+fn a_reply_to_what_was_denied_is_no_reply() {
+    let mut world = shop();
+    world.govern(WEB);
+    let denied = packet(DB, API, tcp(1, 80, SYN));
+    assert_eq!(world.passes(DB, API, &denied), deny(NoRule));
+    assert_eq!(world.sends(API, &packet(API, DB, tcp(80, 1, SYN | ACK))), deny(NoRule));
+    assert_eq!(world.sends(API, &packet(API, DB, tcp(80, 1, ACK))), deny(NoRule));
+}
+
+#[test]
+fn udp_answers_pass_and_questions_the_other_way_do_not() {
+    let mut world = World::new();
+    world.allow_out(WEB, API, DNS);
+    world.allow_in(API, WEB, DNS);
+    world.restrict(API);
+    assert_eq!(world.passes(WEB, API, &packet(WEB, API, udp(5_000, 53))), allow(Rule));
+    assert_eq!(world.passes(API, WEB, &packet(API, WEB, udp(53, 5_000))), allow(Established));
+    assert_eq!(world.sends(API, &packet(API, WEB, udp(53, 5_001))), deny(NoRule));
+    assert_eq!(world.sends(API, &packet(API, WEB, udp(5_000, 53))), deny(NoRule));
+}
+
+#[test]
+fn a_flow_of_ones_own_is_not_hindered_by_one_that_was_denied() {
+    let mut world = World::new();
+    world.allow_out(API, DB, DNS);
+    // db tries to make itself the initiator of what api is about to open.
+    assert_eq!(world.passes(DB, API, &packet(DB, API, udp(53, 5_000))), deny(NoRule));
+    assert_eq!(world.passes(API, DB, &packet(API, DB, udp(5_000, 53))), allow(Ungoverned));
+    assert_eq!(world.passes(DB, API, &packet(DB, API, udp(53, 5_000))), allow(Established));
+    assert_eq!(world.passes(DB, API, &packet(DB, API, udp(53, 5_001))), deny(NoRule));
+}
+
+#[test]
+fn a_ping_and_its_answer_are_one_flow() {
+    let mut world = World::new();
+    world.allow_out(WEB, API, PING);
+    world.allow_in(API, WEB, PING);
+    world.restrict(API);
+    let ping = |from, to, transport: build::Transport| packet(from, to, transport);
+    assert_eq!(world.passes(WEB, API, &ping(WEB, API, echo_request(protocol::ICMP, 7))), allow(Rule));
+    assert_eq!(world.passes(API, WEB, &ping(API, WEB, echo_reply(protocol::ICMP, 7))), allow(Established));
+    assert_eq!(world.sends(API, &ping(API, WEB, echo_reply(protocol::ICMP, 8))), deny(NoRule));
+    assert_eq!(world.sends(API, &ping(API, WEB, echo_request(protocol::ICMP, 7))), deny(NoRule), "a ping back");
+}
+
+#[test]
+fn a_change_of_policy_holds_from_the_next_packet_on() {
+    let mut world = shop();
+    connected(&world);
+    world.flip();
+    assert_eq!(world.passes(WEB, API, &request(ACK)), allow(Rule), "judged again, and still allowed");
+    assert_eq!(world.passes(API, WEB, &reply(ACK)), allow(Established));
+    world.drop_rules();
+    world.flip();
+    assert_eq!(world.sends(WEB, &request(ACK)), deny(NoRule));
+    assert_eq!(world.sends(API, &reply(ACK)), deny(NoRule), "the reply's flow is revoked as well");
+    assert_eq!(world.receives(API, &request(ACK)), deny(NoRule));
+}
+
+#[test]
+fn a_reply_is_judged_again_as_part_of_its_flow() {
+    let mut world = shop();
+    connected(&world);
+    world.flip();
+    assert_eq!(world.sends(API, &reply(ACK)), allow(Rule), "by api's ingress rule for port 80");
+    assert_eq!(world.receives(WEB, &reply(ACK)), allow(Rule), "by web's egress rule for port 80");
+}
+
+#[test]
+fn a_workload_that_becomes_governed_loses_only_what_its_policy_does_not_allow() {
+    let mut world = World::new();
+    assert_eq!(world.passes(WEB, API, &syn()), allow(Ungoverned));
+    assert_eq!(world.passes(API, WEB, &reply(SYN | ACK)), allow(Ungoverned));
+    world.allow_in(API, WEB, HTTP);
+    world.restrict(API).flip();
+    assert_eq!(world.sends(API, &reply(ACK)), allow(Rule), "a reply, although api may open nothing");
+    world.drop_rules();
+    world.flip();
+    assert_eq!(world.sends(API, &reply(ACK)), deny(NoRule));
+}
+
+#[test]
+fn keep_lets_flows_live_on_and_opens_no_new_ones() {
+    let mut world = World::new();
+    world.rule(API, Direction::Ingress, WEB, Some(HTTP), RuleRef::KEEP);
+    world.restrict(API);
+    connected_to_keeper(&world);
+    world.drop_rules();
+    for _ in 0..3 {
+        world.flip();
+        assert_eq!(world.receives(API, &request(ACK)), allow(Established));
+        assert_eq!(world.sends(API, &reply(ACK)), allow(Established));
+        assert_eq!(world.uplink(API, &request(ACK)), allow(Established));
+    }
+    assert_eq!(world.receives(API, &packet(WEB, API, tcp(40_001, 80, SYN))), deny(NoRule));
+}
+
+fn connected_to_keeper(world: &World) {
+    assert_eq!(world.receives(API, &syn()), allow(Rule));
+    assert_eq!(world.sends(API, &reply(SYN | ACK)), allow(Established));
+}
+
+#[test]
+fn audit_passes_what_would_be_denied_and_says_so() {
+    let mut world = World::new();
+    world.govern(API).flag(API, Identity::AUDIT_INGRESS);
+    assert_eq!(world.receives(API, &syn()), audit(NoRule));
+    assert_eq!(world.receives(API, &request(ACK)), audit(NoRule), "as does the rest of the flow");
+    assert_eq!(world.sends(API, &reply(SYN | ACK)), audit(NoRule));
+    assert_eq!(world.news.borrow().len(), 1, "it is news once");
+    world.restrict(API).flip();
+    assert_eq!(world.sends(API, &packet(API, DB, tcp(1, 80, SYN))), deny(NoRule), "egress is enforced");
+    world.flag(API, Identity::AUDIT_EGRESS).flip();
+    assert_eq!(world.sends(API, &packet(API, DB, tcp(2, 80, SYN))), audit(NoRule));
+}
+
+#[test]
+fn a_flow_that_was_idle_too_long_is_judged_afresh() {
+    let world = shop();
+    connected(&world);
+    world.wait(350);
+    assert_eq!(world.sends(API, &reply(ACK)), allow(Established));
+    world.wait(351);
+    assert_eq!(world.sends(API, &reply(ACK)), deny(NoRule), "api opens nothing of its own");
+    assert_eq!(world.sends(WEB, &request(ACK)), allow(Rule));
+}
+
+#[test]
+fn a_handshake_that_nobody_answers_dies_sooner() {
+    let world = shop();
+    assert_eq!(world.passes(WEB, API, &syn()), allow(Rule));
+    world.wait(121);
+    assert_eq!(world.sends(API, &reply(SYN | ACK)), deny(NoRule));
+}
+
+#[test]
+fn a_closing_flow_passes_its_last_packets_and_dies_early() {
+    for flag in [FIN | ACK, RST] {
+        let world = shop();
+        connected(&world);
+        assert_eq!(world.passes(WEB, API, &request(flag)), allow(Established));
+        assert_eq!(world.passes(API, WEB, &reply(FIN | ACK)), allow(Established));
+        assert_eq!(world.passes(WEB, API, &request(ACK)), allow(Established));
+        world.wait(121);
+        assert_eq!(world.sends(API, &reply(ACK)), deny(NoRule));
+    }
+}
+
+#[test]
+fn a_reused_port_is_a_new_flow() {
+    let world = shop();
+    connected(&world);
+    assert_eq!(world.passes(WEB, API, &request(FIN | ACK)), allow(Established));
+    assert_eq!(world.passes(WEB, API, &syn()), allow(Rule));
+    assert_eq!(world.passes(API, WEB, &reply(SYN | ACK)), allow(Established));
+}
+
+#[test]
+fn the_answering_end_may_not_open_a_connection_of_its_own_in_the_flow() {
+    let world = shop();
+    connected(&world);
+    assert_eq!(world.sends(API, &reply(SYN)), deny(NoRule), "api may open nothing");
+    assert_eq!(world.receives(WEB, &reply(SYN)), deny(NoRule), "web lets nobody in");
+    assert_eq!(world.passes(API, WEB, &reply(ACK)), allow(Established), "and the flow goes on");
+}
+
+#[test]
+fn both_ends_may_open_at_the_same_time() {
+    let world = shop();
+    assert_eq!(world.passes(WEB, API, &syn()), allow(Rule));
+    assert_eq!(world.passes(API, WEB, &reply(SYN)), allow(Established), "RFC 9293 section 3.5");
+}
+
+#[test]
+fn a_flow_table_without_room_denies_the_governed_alone() {
+    let mut world = shop();
+    world.room_for_flows = 0;
+    assert_eq!(world.sends(WEB, &syn()), deny(TableFull));
+    assert_eq!(world.sends(BATCH, &packet(BATCH, API, tcp(1, 80, SYN))), allow(Ungoverned));
+}
+
+/// A connection that is older than the agent, or than its entry: its packets are judged as if their sender had opened it.
+#[test]
+fn an_unknown_connection_is_picked_up_by_the_end_that_may_open_it() {
+    let world = shop();
+    assert_eq!(world.sends(API, &reply(ACK)), deny(NoRule), "the server's data looks like its own connection");
+    assert_eq!(world.passes(WEB, API, &request(ACK)), allow(Rule), "the client's next packet brings it back");
+    assert_eq!(world.passes(API, WEB, &reply(ACK)), allow(Established));
+}
+
+// Several hooks for one packet.
+
+#[test]
+fn the_wall_knows_what_the_cgroup_hook_allowed() {
+    let world = shop();
+    assert_eq!(world.sends(WEB, &syn()), allow(Rule));
+    assert_eq!(world.wall_sends(WEB, &syn()), allow(Established));
+    assert_eq!(world.wall_receives(API, &syn()), allow(Rule));
+    assert_eq!(world.receives(API, &syn()), allow(Established));
+    assert_eq!(world.wall_sends(WEB, &request(ACK)), allow(Established));
+    assert_eq!(world.wall_sends(WEB, &packet(WEB, API, tcp(1, 81, SYN))), deny(NoRule), "injected behind the hook");
+}
+
+#[test]
+fn an_uplink_lets_in_what_the_receiver_would_and_vouches_for_nothing() {
+    let mut world = World::new();
+    world.allow_in(API, STRANGER, HTTP);
+    let (good, bad) = (packet(STRANGER, API, tcp(1, 80, SYN)), packet(STRANGER, API, tcp(1, 81, SYN)));
+    assert_eq!(world.uplink(API, &good), allow(Rule));
+    assert_eq!(world.uplink(API, &bad), deny(NoRule));
+    assert_eq!(world.flows(), 0);
+    assert_eq!(world.receives(API, &good), allow(Rule));
+    assert_eq!(world.uplink(API, &packet(STRANGER, API, tcp(1, 80, ACK))), allow(Established));
+    assert_eq!(world.sends(API, &packet(API, STRANGER, tcp(80, 1, SYN | ACK))), allow(Established));
+    assert_eq!(world.uplink(API, &packet(STRANGER, API, tcp(1, 80, RST))), allow(Established));
+    world.wait(300);
+    assert_eq!(
+        world.uplink(API, &packet(STRANGER, API, tcp(1, 80, ACK))),
+        allow(Established),
+        "that RST closed nothing"
+    );
+    world.wait(60);
+    assert_eq!(world.uplink(API, &packet(STRANGER, API, tcp(1, 80, ACK))), allow(Rule), "it vouched for no packet");
+}
+
+#[test]
+fn each_side_of_a_flow_counts_one_hit_of_its_rule() {
+    let mut world = World::new();
+    let out = world.allow_out(WEB, API, HTTP);
+    let into = world.allow_in(API, WEB, HTTP);
+    let hits = |world: &World| std::mem::take(&mut *world.hits.borrow_mut());
+    for packet in [syn(), syn(), request(ACK)] {
+        world.sends(WEB, &packet);
+        world.wall_sends(WEB, &packet);
+        world.uplink(API, &packet);
+        world.wall_receives(API, &packet);
+        world.receives(API, &packet);
+    }
+    assert_eq!(hits(&world), [out, into]);
+    world.flip();
+    connected_again(&world);
+    assert_eq!(hits(&world), [0; 0], "judged again under another policy: the flow is no new one");
+    assert_eq!(world.calls(WEB, addresses(API)[0], HTTP), allow(Rule));
+    assert_eq!(hits(&world), [0; 0], "a call is not yet a flow");
+    world.forget_flows();
+    world.passes(WEB, API, &request(ACK));
+    assert_eq!(hits(&world), [out, into]);
+}
+
+fn connected_again(world: &World) {
+    assert_eq!(world.passes(WEB, API, &request(ACK)), allow(Rule));
+    assert_eq!(world.passes(API, WEB, &reply(ACK)), allow(Established));
+}
+
+#[test]
+fn every_denied_packet_is_news_and_a_known_one_is_not() {
+    let world = shop();
+    connected(&world);
+    let news = world.news.borrow().len();
+    assert_eq!(news, 2, "one for each side");
+    world.passes(WEB, API, &request(ACK));
+    assert_eq!(world.news.borrow().len(), news);
+    for _ in 0..2 {
+        world.sends(WEB, &packet(WEB, API, tcp(1, 81, SYN)));
+    }
+    assert_eq!(world.news.borrow()[news..], [deny(NoRule), deny(NoRule)]);
+}
+
+// Who is who.
+
+#[test]
+fn an_entry_serves_only_the_cgroup_and_workload_it_was_made_for() {
+    let mut world = World::new();
+    world.allow_out(WEB, STRANGER, HTTP);
+    world.allow_out(BATCH, STRANGER, HTTP);
+    world.restrict(DB);
+    // All of them live in the host's network namespace and make packets of web's flow with raw sockets.
+    let sends = |world: &World, who, flags| world.sends(who, &packet(HOST, STRANGER, tcp(40_000, 80, flags)));
+    assert_eq!(sends(&world, WEB, SYN), allow(Rule));
+    assert_eq!(sends(&world, DB, ACK), deny(NoRule));
+    assert_eq!(sends(&world, WEB, ACK), allow(Established), "web's flow is unharmed");
+    assert_eq!(sends(&world, BATCH, ACK), allow(Rule));
+    assert_eq!(sends(&world, BATCH, ACK), allow(Rule), "the entry stays web's, so batch is judged each time");
+    assert_eq!(sends(&world, WEB, ACK), allow(Established));
+    let nested = Seen::Cgroup(cgroup(WEB) + 500);
+    let from_nested = || world.at(WEB, nested, Direction::Egress, &packet(HOST, STRANGER, tcp(40_000, 80, ACK)));
+    assert_eq!(from_nested(), allow(Established), "another cgroup of web's");
+    assert_eq!(world.news.borrow().iter().filter(|news| news.0 == Verdict::Allow).count(), 1);
+}
+
+#[test]
+fn another_workloads_interface_does_not_profit_from_the_flow() {
+    let world = shop();
+    connected(&world);
+    assert_eq!(world.wall_sends(DB, &request(ACK)), deny(Spoofed));
+    assert_eq!(world.wall_sends(WEB, &request(ACK)), allow(Established));
+}
+
+#[test]
+fn nobody_may_send_in_anothers_name() {
+    let mut world = World::new();
+    world.govern(WEB);
+    for (name, outcome, from) in [
+        ("its own address", allow(OpenEgress), WEB),
+        ("another workload's", deny(Spoofed), API),
+        ("the host's", deny(Spoofed), HOST),
+        ("an unknown one, while its own are not known", allow(OpenEgress), STRANGER),
+    ] {
+        for packet in packets(from, DB, tcp(1, 80, SYN)) {
+            assert_eq!(world.wall_sends(WEB, &packet), outcome, "{name}");
+        }
+    }
+    world.make_strict(WEB);
+    assert_eq!(world.wall_sends(WEB, &packet(WEB, DB, tcp(2, 80, SYN))), allow(OpenEgress));
+    assert_eq!(world.wall_sends(WEB, &packet(STRANGER, DB, tcp(2, 80, SYN))), deny(Spoofed));
+    // In the host's own network namespace its addresses are everybody's.
+    assert_eq!(world.sends(BATCH, &packet(HOST, STRANGER, tcp(2, 80, SYN))), allow(Ungoverned));
+    assert_eq!(world.wall_sends(BATCH, &packet(API, DB, tcp(2, 80, SYN))), deny(Spoofed), "governed or not");
+}
+
+#[test]
+fn what_comes_from_outside_may_not_claim_to_be_from_here() {
+    let mut world = World::new();
+    for peer in [WEB, API, HOST, STRANGER] {
+        world.allow_in(API, peer, HTTP);
+    }
+    for (name, outcome, from) in [
+        ("a stranger", allow(Rule), STRANGER),
+        ("another workload of this host", deny(Spoofed), WEB),
+        ("the receiver itself", deny(Spoofed), API),
+        ("the host", deny(Spoofed), HOST),
+    ] {
+        assert_eq!(world.uplink(API, &packet(from, API, tcp(1, 80, SYN))), outcome, "{name}");
+    }
+    assert_eq!(world.uplink(BATCH, &packet(HOST, BATCH, tcp(1, 80, SYN))), allow(Ungoverned));
+}
+
+#[test]
+fn what_comes_from_outside_may_not_join_a_flow_between_locals() {
+    let mut world = shop();
+    world.allow_in(DB, HOST, HTTP);
+    connected(&world);
+    assert_eq!(world.uplink(API, &request(ACK)), deny(Spoofed));
+    let from_host = |flags| packet(HOST, DB, tcp(40_000, 80, flags));
+    assert_eq!(world.passes(HOST, DB, &from_host(SYN)), allow(Rule));
+    assert_eq!(world.uplink(DB, &from_host(ACK)), deny(Spoofed));
+    assert_eq!(world.passes(HOST, DB, &from_host(ACK)), allow(Established));
+}
+
+#[test]
+fn a_workload_reaches_itself() {
+    let mut world = World::new();
+    world.restrict(API);
+    let own = packet(API, API, tcp(1, 80, SYN));
+    assert_eq!(world.passes(API, API, &own), allow(SameWorkload));
+    assert_eq!(world.wall_receives(API, &own), allow(SameWorkload));
+    assert_eq!(world.passes(API, WEB, &packet(API, WEB, tcp(1, 80, SYN))), deny(NoRule));
+}
+
+#[test]
+fn scopes_decide_on_who_is_not_known_yet() {
+    let mut world = World::new();
+    world.places.insert(BATCH, Place::SCOPE | Place::SCOPE_DENIES);
+    world.places.insert(DB, Place::SCOPE);
+    let out = |who| packet(who, STRANGER, tcp(1, 80, SYN));
+    assert_eq!(world.sends(BATCH, &out(BATCH)), deny(Unidentified));
+    assert_eq!(world.receives(BATCH, &packet(STRANGER, BATCH, udp(1, 53))), deny(Unidentified));
+    assert_eq!(world.sends(DB, &out(DB)), allow(Unidentified));
+    assert_eq!(world.sends(DB, &packet(DB, STRANGER, tcp(1, 80, ACK))), allow(Unidentified), "and so on");
+    let cut = [0x45, 0];
+    let at = |who| world.bytes_at(who, Seen::Cgroup(cgroup(who)), Direction::Egress, Network::Ip4, &cut);
+    assert_eq!((at(BATCH), at(DB)), (deny(Unidentified), allow(Unidentified)));
+    let discover = Ip::new("0.0.0.0", "255.255.255.255", udp(68, 67));
+    assert_eq!(world.sends(BATCH, &discover), allow(NeverCut));
+}
+
+#[test]
+fn what_was_opened_before_its_sender_was_known_keeps_its_replies() {
+    let mut world = World::new();
+    world.places.insert(DB, Place::SCOPE);
+    assert_eq!(world.sends(DB, &packet(DB, STRANGER, tcp(1, 80, SYN))), allow(Unidentified));
+    world.places.remove(&DB);
+    world.allow_out(DB, STRANGER, HTTP);
+    world.flip();
+    assert_eq!(world.receives(DB, &packet(STRANGER, DB, tcp(80, 1, SYN | ACK))), allow(Rule));
+    assert_eq!(world.receives(DB, &packet(STRANGER, DB, tcp(80, 2, SYN | ACK))), deny(NoRule));
+}
+
+// What belongs to a flow without being of it.
+
+/// A router's error to `web` about a packet of its connection with `api`.
+fn error_to_web(quoted: &Ip) -> Ip {
+    packet(STRANGER, WEB, icmp(3, 4, [0, 0, 5, 0], &quoted.bytes()[..28]))
+}
+
+#[test]
+fn an_icmp_error_belongs_to_the_flow_that_it_quotes() {
+    let world = shop();
+    connected(&world);
+    assert_eq!(world.receives(WEB, &error_to_web(&request(ACK))), allow(Related));
+    assert_eq!(world.wall_receives(WEB, &error_to_web(&request(ACK))), allow(Related));
+    assert_eq!(world.uplink(WEB, &error_to_web(&request(ACK))), allow(Related));
+    for (name, quoted) in [
+        ("another port", packet(WEB, API, tcp(40_000, 81, ACK))),
+        ("another protocol", packet(WEB, API, udp(40_000, 80))),
+        ("what web did not send", reply(ACK)),
+    ] {
+        assert_eq!(world.receives(WEB, &error_to_web(&quoted)), deny(NoRule), "{name}");
+    }
+    let misled = packet(STRANGER, DB, icmp(3, 4, [0; 4], &request(ACK).bytes()));
+    assert_eq!(world.receives(DB, &misled), deny(NoRule), "an error for somebody else");
+}
+
+#[test]
+fn an_icmp_error_goes_back_to_whom_it_is_about_and_nowhere_else() {
+    let world = shop();
+    connected(&world);
+    let error = |to, quoted: &Ip| packet(API, to, icmp(3, 3, [0; 4], &quoted.bytes()));
+    assert_eq!(world.sends(API, &error(WEB, &request(ACK))), allow(Related));
+    assert_eq!(world.sends(API, &error(STRANGER, &request(ACK))), deny(NoRule), "a way out for data");
+    assert_eq!(world.sends(API, &error(WEB, &reply(ACK))), deny(NoRule), "about what api itself sent");
+}
+
+#[test]
+fn an_icmpv6_error_goes_out_only_as_part_of_a_flow() {
+    let world = shop();
+    let request = |flags| packets(WEB, API, tcp(40_000, 80, flags))[1].clone();
+    let error = |to| packets(API, to, icmpv6(1, 4, [0; 4], &request(ACK).bytes()))[1].clone();
+    assert_eq!(world.sends(API, &error(WEB)), deny(NoRule));
+    assert_eq!(world.passes(WEB, API, &request(SYN)), allow(Rule));
+    assert_eq!(world.sends(API, &error(WEB)), allow(Related));
+    assert_eq!(world.sends(API, &error(STRANGER)), deny(NoRule));
+    assert_eq!(world.receives(WEB, &error(WEB)), allow(NeverCut));
+}
+
+#[test]
+fn errors_about_a_revoked_or_dead_flow_are_not_related() {
+    let mut world = shop();
+    connected(&world);
+    world.drop_rules();
+    world.flip();
+    assert_eq!(world.receives(WEB, &error_to_web(&request(ACK))), deny(NoRule));
+    let world = shop();
+    connected(&world);
+    world.wait(351);
+    assert_eq!(world.receives(WEB, &error_to_web(&request(ACK))), deny(NoRule));
+}
+
+#[test]
+fn later_fragments_follow_their_first() {
+    let mut world = World::new();
+    world.allow_out(WEB, API, DNS);
+    world.allow_in(API, WEB, DNS);
+    for version in [0, 1] {
+        let first = |port| packets(WEB, API, udp(5_000, port))[version].clone().fragment(7, 0, true);
+        let later = |id| packets(WEB, API, build::other(17, &[0; 16]))[version].clone().fragment(id, 2, false);
+        assert_eq!(world.wall_sends(WEB, &later(7)), deny(FragmentUnseen), "out of order");
+        assert_eq!(world.wall_sends(WEB, &first(53)), allow(Rule));
+        assert_eq!(world.wall_sends(WEB, &later(7)), allow(Established));
+        assert_eq!(world.wall_receives(API, &first(53)), allow(Rule));
+        assert_eq!(world.wall_receives(API, &later(7)), allow(Established));
+        assert_eq!(world.wall_sends(WEB, &later(8)), deny(FragmentUnseen), "another datagram");
+        assert_eq!(world.wall_sends(WEB, &first(54)), deny(NoRule));
+        assert_eq!(world.wall_sends(WEB, &later(7)), deny(NoRule), "of a datagram that is denied");
+    }
+    assert_eq!(
+        world.wall_sends(BATCH, &packet(BATCH, API, build::other(17, &[0; 16])).fragment(9, 2, false)),
+        allow(Ungoverned)
+    );
+}
+
+#[test]
+fn what_can_not_be_parsed_is_denied_for_the_governed() {
+    let mut world = World::new();
+    world.govern(API);
+    let cut = [0x45, 0, 0, 40];
+    let at = |world: &World, who| {
+        world.bytes_at(who, Seen::Interface(world::interface(who)), Direction::Egress, Network::Ip4, &cut)
+    };
+    assert_eq!((at(&world, API), at(&world, WEB)), (deny(Malformed), allow(Ungoverned)));
+    world.restrict(API).flag(API, Identity::AUDIT_EGRESS);
+    assert_eq!(at(&world, API), audit(Malformed));
+}
+
+#[test]
+fn a_protocol_that_no_rule_names_is_denied() {
+    let mut world = World::new();
+    world.allow_in(API, WEB, (47, 0));
+    assert_eq!(world.receives(API, &packet(WEB, API, build::other(47, &[0; 8]))), allow(Rule));
+    assert_eq!(world.receives(API, &packet(WEB, API, build::other(50, &[0; 8]))), deny(NoRule));
+}
+
+#[test]
+fn neighbour_discovery_and_dhcp_are_never_cut() {
+    let mut world = World::new();
+    for who in EVERYONE {
+        world.restrict(who);
+    }
+    let solicit = packets(WEB, API, icmpv6(135, 0, [0; 4], &[0; 16]))[1].clone();
+    assert_eq!(world.passes(WEB, API, &solicit.clone().hops(255)), allow(NeverCut));
+    assert_eq!(world.passes(WEB, API, &solicit.hops(64)), deny(NoRule));
+    assert_eq!(world.sends(WEB, &Ip::new("0.0.0.0", "255.255.255.255", udp(68, 67))), allow(NeverCut));
+    assert_eq!(world.sends(WEB, &packet(WEB, API, udp(68, 67))), deny(NoRule));
+}
+
+// System calls.
+
+#[test]
+fn a_call_is_denied_as_its_packets_would_be() {
+    let mut world = shop();
+    world.restrict(WEB).flag(DB, Identity::RESTRICTED_EGRESS | Identity::AUDIT_EGRESS);
+    let address = |who| addresses(who)[0];
+    let zero6 = Address::v6([0; 16]);
+    for (name, outcome, who, destination, service) in [
+        ("what a rule allows", allow(Rule), WEB, address(API), HTTP),
+        ("what none allows", deny(NoRule), WEB, address(API), (6, 81)),
+        ("a peer that no rule names", deny(NoRule), WEB, address(DB), HTTP),
+        ("in audit", audit(NoRule), DB, address(API), HTTP),
+        ("ungoverned", allow(Ungoverned), BATCH, address(API), HTTP),
+        ("itself", allow(SameWorkload), WEB, address(WEB), (6, 9)),
+        ("the host's own process", allow(Deferred), HOST, address(API), (6, 9)),
+        ("loopback", allow(Deferred), WEB, Address::v4([127, 0, 0, 1]), (6, 9)),
+        ("0.0.0.0, which is loopback", allow(Deferred), WEB, Address::v4([0; 4]), (6, 9)),
+        (":: likewise", allow(Deferred), WEB, zero6, (6, 9)),
+        ("the host, which may be one hop or none away", allow(Deferred), WEB, address(HOST), (6, 9)),
+    ] {
+        assert_eq!(world.calls(who, destination, service), outcome, "{name}");
+    }
+    assert_eq!(world.flows(), 0, "a call opens no flow");
+}
+
+#[test]
+fn calls_of_the_unidentified_are_left_to_their_packets() {
+    let mut world = World::new();
+    world.places.insert(DB, Place::SCOPE | Place::SCOPE_DENIES);
+    assert_eq!(world.calls(DB, addresses(API)[0], HTTP), allow(Deferred));
+}

@@ -17,25 +17,28 @@ pub(super) fn parse<B: Bytes + ?Sized>(
     }
     let detail = (u32::from_be(word0) >> 16) as u16;
     let kind = (detail >> 8) as u8;
-    let (is_echo, is_error) = if protocol_number == protocol::ICMP {
-        (matches!(kind, 0 | 8), matches!(kind, 3 | 4 | 5 | 11 | 12))
+    let (request, reply) = if protocol_number == protocol::ICMP { (8, 0) } else { (128, 129) };
+    let is_error =
+        if protocol_number == protocol::ICMP { matches!(kind, 3 | 4 | 5 | 11 | 12) } else { matches!(kind, 1..=4) };
+    // Request and reply share the identifier, so it stands in for the port of the end that asks: a ping and its answer are
+    // one flow, pings both ways are two. Any other message is a flow of its type and code.
+    let identifier = ((u32::from_be(word1) >> 16) as u16).to_be();
+    let (source_port, destination_port) = if kind == request {
+        (identifier, 0)
+    } else if kind == reply {
+        (0, identifier)
     } else {
-        (matches!(kind, 128 | 129), matches!(kind, 1..=4))
+        (detail.to_be(), detail.to_be())
     };
-    // Request and reply share the identifier, so it stands in for the ports of one flow; any other message is a flow of its
-    // type and code.
-    let port = if is_echo { ((u32::from_be(word1) >> 16) as u16).to_be() } else { detail.to_be() };
-    Ok(Transport {
-        source_port: port,
-        destination_port: port,
-        detail,
-        tcp_flags: 0,
-        quote: if is_error { at + 8 } else { 0 },
-    })
+    let quote = if is_error { at + 8 } else { 0 };
+    Ok(Transport { source_port, destination_port, detail, tcp_flags: 0, quote })
 }
 
 /// Neighbour discovery (RFC 4861), DHCP on the workload's own link, and the ICMPv6 messages that RFC 4890 section 4.4.1
 /// says must not be dropped, echo aside: rules decide on echo, as on IPv4.
+///
+/// What only means something on the link must be unable to leave it, and an error that goes out must belong to a flow
+/// ([`super::parse_quote`]): a sender that makes its own packets could otherwise carry data in them to anybody.
 #[inline(always)]
 #[must_use]
 pub fn is_never_cut(packet: &Packet, direction: Direction) -> bool {
@@ -43,8 +46,9 @@ pub fn is_never_cut(packet: &Packet, direction: Direction) -> bool {
         protocol::ICMPV6 => {
             let kind = (packet.detail >> 8) as u8;
             match kind {
-                // Errors, multicast listener discovery, multicast router discovery.
-                1..=4 | 130..=132 | 143 | 151..=153 => true,
+                1..=4 => matches!(direction, Direction::Ingress),
+                // Multicast listener discovery (RFC 3810 section 5), multicast router discovery (RFC 4286 section 3).
+                130..=132 | 143 | 151..=153 => packet.hops == 1,
                 // Neighbour discovery never crosses a router: its hop limit is still 255 (RFC 4861 section 3.1).
                 133..=137 | 141 | 142 | 148 | 149 => packet.hops == 255,
                 _ => false,

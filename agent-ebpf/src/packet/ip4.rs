@@ -7,6 +7,14 @@ use crate::abi::{Address, End, FlowKey, Reason};
 const MORE_FRAGMENTS: u32 = 0x2000;
 const FRAGMENT_OFFSET: u32 = 0x1fff;
 
+/// Option types (IANA, IP Option Numbers).
+const END_OF_OPTIONS: u8 = 0;
+const NO_OPERATION: u8 = 1;
+const LOOSE_SOURCE_ROUTE: u8 = 131;
+const STRICT_SOURCE_ROUTE: u8 = 137;
+/// The header has room for 40 bytes of options, and the shortest option is one byte.
+const MAX_OPTIONS: u32 = 40;
+
 #[inline(always)]
 pub(super) fn parse<B: Bytes + ?Sized>(bytes: &B, at: u32) -> Result<Packet, Reason> {
     let [word0, word1, word2, source, destination] = bytes.words::<5>(at).ok_or(Reason::Malformed)?;
@@ -18,6 +26,10 @@ pub(super) fn parse<B: Bytes + ?Sized>(bytes: &B, at: u32) -> Result<Packet, Rea
         return Err(Reason::Malformed);
     }
     let protocol_number = (word2 >> 16 & 0xff) as u8;
+    // ICMPv6 is no protocol of IPv4: its types must not lend their meaning to such a packet.
+    if protocol_number == protocol::ICMPV6 || (header > 20 && !bytes.options_are_harmless(at, header)) {
+        return Err(Reason::Malformed);
+    }
     let offset = word1 & FRAGMENT_OFFSET;
     let part = match (offset, word1 & MORE_FRAGMENTS) {
         (0, 0) => Part::Whole,
@@ -57,6 +69,33 @@ pub(super) fn parse_quote<B: Bytes + ?Sized>(bytes: &B, at: u32) -> Option<(Flow
     let (source_port, destination_port) = transport::quoted_ports(bytes, at + header, protocol_number)?;
     let (source, destination) = (address(source), address(destination));
     Some(FlowKey::new(protocol_number, (&source, source_port), (&destination, destination_port)))
+}
+
+/// Whether the options of the header at `at`, which is `header` bytes long, make sense and none of them is a source route, with which the packet would go on to somebody else
+/// than its destination (RFC 7126 sections 4.3 and 4.4 recommend to drop those).
+#[inline(always)]
+pub fn options_are_harmless<B: Bytes + ?Sized>(bytes: &B, at: u32, header: u32) -> bool {
+    let mut offset = 20;
+    let mut steps = 0;
+    while offset < header && steps < MAX_OPTIONS {
+        steps += 1;
+        // A word that ends with the byte is within the packet wherever the byte is.
+        let Some([kind]) = bytes.words::<1>(at + offset - 3) else { return false };
+        match (u32::from_be(kind) & 0xff) as u8 {
+            END_OF_OPTIONS => return true,
+            NO_OPERATION => offset += 1,
+            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return false,
+            _ => {
+                let Some([length]) = bytes.words::<1>(at + offset - 2) else { return false };
+                let length = u32::from_be(length) & 0xff;
+                if length < 2 || offset + length > header {
+                    return false;
+                }
+                offset += length;
+            }
+        }
+    }
+    offset == header
 }
 
 #[inline(always)]
