@@ -132,11 +132,11 @@ fn text(files: usize, result: &Judged) -> String {
     }
 }
 
-/// `file:line:column: warning: what; cure`, which editors know how to jump by. What the text quotes may hold control
-/// characters, which are not for the terminal.
+/// `file:line:column: warning: what; cure`, which editors know how to jump by.
 fn line(problem: &Problem, prefix: &str) -> String {
     let place = problem.origin.as_ref().map(|origin| format!("{origin}: ")).unwrap_or_default();
     let line = format!("{place}{prefix}{}; {}", problem.message, problem.cure);
+    // Names of files, and descriptions in warnings, may hold anything.
     let line: String = line.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect();
     line + "\n"
 }

@@ -49,7 +49,12 @@ impl<'a> Reporter<'a> {
 
     /// Notes a problem.
     pub(super) fn add(self, mark: Mark, message: impl Into<String>, cure: impl Into<String>) {
-        let problem = Problem { origin: Some(self.origin(mark)), message: message.into(), cure: cure.into() };
-        self.problems.borrow_mut().push(problem);
+        let (message, cure) = (plain(&message.into()), plain(&cure.into()));
+        self.problems.borrow_mut().push(Problem { origin: Some(self.origin(mark)), message, cure });
     }
+}
+
+/// What files say is quoted in messages, and has no business with the terminal or the log's lines.
+fn plain(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }).collect()
 }

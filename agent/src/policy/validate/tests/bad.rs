@@ -310,6 +310,17 @@ fn workloads_say_where_they_are() {
 }
 
 #[test]
+fn what_a_file_says_reaches_neither_terminal_nor_log_as_control_characters() {
+    let text = group("selector: {}\nmode: \"\\e[2J\\n\"").replace("name: web", "name: \"\\e[31m\"");
+    let problems = validate(&[file("test.yaml", &text)]).expect_err("no name");
+    assert_eq!(problems.len(), 2);
+    for problem in problems {
+        assert!(!problem.to_string().contains(char::is_control), "{problem:?}");
+        assert!(problem.message.contains('\u{fffd}'), "{problem:?}");
+    }
+}
+
+#[test]
 fn all_problems_of_all_files_are_listed_at_once() {
     let one = group("selector: {}\nid: 0\nmode: of\ningress: [{from: [{group: nobody}, {cidr: 10.0.0.1/8}]}]");
     let other = document("Workload", "cgroup: /x\naddresses: [y]\nz: 1");
