@@ -1,1 +1,6 @@
-//! Lab.
+//! Bulkhead's tests in the kernel: a lab of namespaces, links and cgroups with the real agent in it, and real sockets.
+//!
+//! The demo and the bench use the same lab.
+
+pub mod check;
+pub mod lab;
