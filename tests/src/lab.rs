@@ -61,7 +61,11 @@ impl Lab {
         Self::try_new().expect("the lab cannot be set up; kernel tests need root, cgroup2 and iproute2")
     }
 
-    fn try_new() -> Result<Self> {
+    /// As [`Self::new`], for whom a failure is no fault.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn try_new() -> Result<Self> {
         sweep::once();
         let site = Site::new()?;
         let beyond = Namespace::new()?;
@@ -95,6 +99,12 @@ impl Lab {
     #[must_use]
     pub fn site(&self) -> &Site {
         &self.site
+    }
+
+    /// As [`Self::site`], to be held beside the lab.
+    #[must_use]
+    pub fn shared_site(&self) -> Arc<Site> {
+        self.site.clone()
     }
 
     /// A workload as a container is one: a network namespace of its own with a link to the host, and a cgroup below the

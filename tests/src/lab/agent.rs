@@ -233,7 +233,9 @@ pub fn command(site: &Site, arguments: &[&str]) -> Command {
         .arg(site.admin())
         .args(["--uplink", UPLINK])
         .args(["--metrics", &format!("{}:{}", METRICS.0, METRICS.1)])
-        .args(arguments);
+        .args(arguments)
+        // A group of its own, so that a Ctrl-C is the lab's to handle.
+        .process_group(0);
     // SAFETY: prctl is a plain system call, which may be made between fork and exec.
     unsafe {
         command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {

@@ -51,7 +51,8 @@ impl Probe {
     /// The system refuses.
     pub fn start(namespace: &Namespace, cgroup: Option<&Path>) -> Result<Self> {
         let mut command = Command::new(binaries::probe());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        // A group of its own, so that a Ctrl-C is the lab's to handle.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
         namespace.place(&mut command);
         if let Some(cgroup) = cgroup {
             join_cgroup(&mut command, cgroup)?;
