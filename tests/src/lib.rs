@@ -2,5 +2,8 @@
 //!
 //! The demo and the bench use the same lab.
 
+pub mod case;
 pub mod check;
+pub mod document;
+pub mod frame;
 pub mod lab;
