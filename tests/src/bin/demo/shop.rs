@@ -38,13 +38,15 @@ pub const AT_FIRST: Phase = Phase {
         ("web", "api", 8099, "allow"),
         ("web", "api", 9000, "deny"),
         ("web", "db", 5432, "deny"),
-        ("api", "web", 8443, "allow"),
+        ("api", "web", 8443, "deny"),
         ("api", "db", 5432, "allow"),
         ("api", "db", 8000, "deny"),
         ("db", "api", 8000, "deny"),
-        ("batch", "web", 8443, "allow"),
+        ("batch", "db", 5432, "allow"),
+        ("batch", "web", 8443, "audit"),
         ("batch", "api", 8000, "deny"),
-        ("batch", "db", 5432, "audit"),
+        ("web", "batch", 8000, "deny"),
+        ("outside", "batch", 8000, "audit"),
     ],
 };
 
@@ -53,7 +55,7 @@ pub const RELABELLED: Phase = Phase {
     name: "relabelled",
     ways: &[
         ("batch", "db", 5432, "allow"),
-        ("batch", "api", 8000, "deny"),
+        ("batch", "web", 8443, "deny"),
         ("web", "batch", 8000, "allow"),
         ("outside", "batch", 8000, "deny"),
         ("web", "db", 5432, "deny"),
