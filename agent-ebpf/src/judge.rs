@@ -202,11 +202,12 @@ pub fn judge<T: Tables, B: Bytes + ?Sized>(
         Direction::Egress => tables.party(&packet.destination),
         Direction::Ingress => tables.party(&packet.source),
     };
-    if local.workload != 0 && peer.workload == local.workload {
-        return Judgement::quiet(Reason::SameWorkload, direction);
-    }
+    // Before all that the sender's address could excuse.
     if is_spoofed(tables, &packet, local, direction, &peer, subject) {
         return Judgement::denied(subject, Reason::Spoofed, direction, peer.workload);
+    }
+    if local.workload != 0 && peer.workload == local.workload {
+        return Judgement::quiet(Reason::SameWorkload, direction);
     }
     if is_related(tables, bytes, &packet, local, direction) {
         return Judgement::quiet(Reason::Related, direction);
