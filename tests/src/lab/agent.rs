@@ -24,6 +24,8 @@ use crate::check;
 /// Where the agent listens for metrics, in the host's namespace.
 pub const METRICS: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 9469);
 
+/// How long it may take to enforce: most of it is the kernel's verifier, for which a busy machine may need long.
+const STARTING: Duration = Duration::from_secs(60);
 /// How long it may take to stop.
 const STOPPING: Duration = Duration::from_secs(10);
 
@@ -46,7 +48,7 @@ impl Agent {
         command.stderr(log).stdin(Stdio::null());
         let child = command.spawn().expect("the agent's binary can be started");
         let mut agent = Self { child, site };
-        let deadline = Instant::now() + check::DEADLINE;
+        let deadline = Instant::now() + STARTING;
         while !agent.is_ready() {
             let ended = agent.child.try_wait().expect("it is our child");
             assert!(ended.is_none() && Instant::now() < deadline, "the agent does not get ready\n{}", agent.dump());
