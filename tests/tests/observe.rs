@@ -222,7 +222,7 @@ fn tables_for_people_name_everything() {
         (&["workloads"], &["web-1", "db-1", "env=prod", "web"]),
         (&["groups"], &["web", "db", "100", "300"]),
         (&["groups", "--rules"], &["queries", "from the web servers"]),
-        (&["flows"], &["web-1", "db-1", "deny", "5433"]),
+        (&["flows"], &["web-1", "db-1", "DENY", "5433", "no egress rule of web allows it"]),
     ] {
         let said = scene.say(question);
         for name in names {
