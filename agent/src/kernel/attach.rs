@@ -1,7 +1,7 @@
 //! Attaching: links, pinned so that they outlive the agent, replaced in place when a new agent takes over.
 
 mod interface;
-mod link;
+pub(super) mod link;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -18,6 +18,8 @@ pub(super) enum Command {
     MapDeleteBatch = 27,
     /// Gives a link another program.
     LinkUpdate = 29,
+    /// Takes a link off its hook, whoever still holds it.
+    LinkDetach = 34,
 }
 
 /// A beginning of `union bpf_attr`: what one command takes.

@@ -1,4 +1,5 @@
-//! Links to cgroups: aya makes and pins them, but neither asks where a pinned one leads nor gives it another program.
+//! Links: aya makes and pins them, but neither asks where a pinned one leads, nor gives it another program, nor takes it off its
+//! hook.
 
 use std::ffi::CString;
 use std::io;
@@ -87,4 +88,21 @@ pub(super) fn update(link: BorrowedFd<'_>, program: impl AsFd) -> io::Result<()>
         old_prog_fd: 0,
     };
     bpf(Command::LinkUpdate, &mut attr).map(drop)
+}
+
+/// Takes the link pinned at `path` off its hook. Removing the pin does that too, but only after a while: the kernel frees an
+/// inode of a bpffs when nobody can be reading it any more.
+///
+/// # Errors
+/// As bpf(2) for `BPF_LINK_DETACH`; not every kind of link can be detached.
+pub(in crate::kernel) fn detach(path: &Path) -> io::Result<()> {
+    #[repr(C)]
+    struct LinkDetach {
+        link_fd: u32,
+    }
+    // SAFETY: as in the kernel, without pointers.
+    unsafe impl Attr for LinkDetach {}
+    let Some(link) = open(path)? else { return Ok(()) };
+    let mut attr = LinkDetach { link_fd: link.as_raw_fd().cast_unsigned() };
+    bpf(Command::LinkDetach, &mut attr).map(drop)
 }
