@@ -143,16 +143,17 @@ fn rustup_run(toolchain: &str, program: &str) -> Command {
     command
 }
 
-/// A program's path: on PATH, or where cargo installs to.
+/// A program's path: where cargo installs to, or on PATH.
 pub fn find(program: &str) -> Option<PathBuf> {
     search_path().into_iter().map(|directory| directory.join(program)).find(|path| path.is_file())
 }
 
-/// PATH's directories, then cargo's own and the administrator's, which a user's PATH may lack.
+/// Cargo's own directory, because set-up puts what fits there; then PATH's, and the administrator's, which a user's PATH
+/// may lack.
 pub fn search_path() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let beyond = cargo_bin().into_iter().chain(["/usr/sbin".into(), "/sbin".into()]);
-    env::split_paths(&path).chain(beyond).collect()
+    let beyond = ["/usr/sbin".into(), "/sbin".into()];
+    cargo_bin().into_iter().chain(env::split_paths(&path)).chain(beyond).collect()
 }
 
 /// Where `cargo install` puts programs.
