@@ -49,7 +49,7 @@ pub struct Executable {
 /// none makes another compile them again.
 pub fn build(profile: Profile) -> Result<Vec<Executable>> {
     let mut command = cargo();
-    command.args(["build", "--workspace", "--locked"]);
+    command.args(["build", "--workspace"]);
     if profile == Profile::Release {
         command.arg("--release");
     }
@@ -59,7 +59,7 @@ pub fn build(profile: Profile) -> Result<Vec<Executable>> {
 /// Builds every test harness of the workspace.
 pub fn build_tests() -> Result<Vec<Executable>> {
     let mut command = cargo();
-    command.args(["test", "--workspace", "--locked", "--no-run"]);
+    command.args(["test", "--workspace", "--no-run"]);
     let built = executables(command)?;
     Ok(built.into_iter().filter(|executable| executable.test).collect())
 }

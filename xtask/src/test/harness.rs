@@ -56,7 +56,7 @@ impl Harness {
                 let cargo = workspace::cargo();
                 let mut command = Command::new("setpriv");
                 command.args(watched).arg(cargo.get_program()).current_dir(workspace::root());
-                command.args(["test", "--workspace", "--locked", "--doc", "--no-fail-fast", "--"]).args(filter);
+                command.args(["test", "--workspace", "--doc", "--no-fail-fast", "--"]).args(filter);
                 command
             }
         };
