@@ -22,7 +22,7 @@ const REFUSED: [(&str, &str); 5] = [
     (concat!("/wo", "rk/"), "a path of one person's machine"),
 ];
 
-/// Directories that are not the repository's.
+/// What is not the repository's. (In a linked worktree `.git` is a file.)
 const FOREIGN: [&str; 2] = ["target", ".git"];
 
 /// Checks every file; lists every problem.
@@ -57,7 +57,8 @@ fn text_problems(name: &str, text: &str) -> Vec<String> {
     if name.ends_with(".rs") && lines > LONGEST {
         problems.push(format!("{name}: {lines} lines; split it by concept (at most {LONGEST})"));
     }
-    if name.ends_with(".rs") && !text.starts_with("//!") {
+    // A module's tests.rs needs no word: the module says what it is.
+    if name.ends_with(".rs") && !name.ends_with("/tests.rs") && !text.starts_with("//!") {
         problems.push(format!("{name}:1: says nothing of what it is; begin with a `//!` line"));
     }
     // Words of other people's texts are theirs.
@@ -78,8 +79,11 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(directory).with_context(|| format!("{} can't be read", directory.display()))?;
     for entry in entries {
         let entry = entry?;
+        if FOREIGN.iter().any(|foreign| entry.file_name() == *foreign) {
+            continue;
+        }
         let kind = entry.file_type()?;
-        if kind.is_dir() && !FOREIGN.iter().any(|foreign| entry.file_name() == *foreign) {
+        if kind.is_dir() {
             files.extend(self::files(&entry.path())?);
         } else if kind.is_file() {
             files.push(entry.path());

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use crate::workspace;
 
 /// Licences that ask for no more than to be named. MPL-2.0 and the like are not here: they ask for sources.
-const ACCEPTED: [&str; 11] = [
+const ACCEPTED: [&str; 12] = [
     "0BSD",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
@@ -16,6 +16,7 @@ const ACCEPTED: [&str; 11] = [
     "CC0-1.0",
     "ISC",
     "MIT",
+    "MIT-0",
     "Unicode-3.0",
     "Zlib",
 ];
