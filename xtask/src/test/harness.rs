@@ -73,27 +73,32 @@ impl Harness {
             return Ok(());
         }
         println!("\n== {name}");
-        let mut child = self.command(filter, left)?.spawn().with_context(|| format!("{name} does not start"))?;
-        let lines = lines(child.stdout.take().expect("standard output is piped"));
-        let mut run = Run::default();
-        let status = loop {
-            match lines.recv_timeout(Duration::from_millis(200)) {
-                Ok(line) => show(&line, &mut run),
-                Err(RecvTimeoutError::Disconnected) => break child.wait()?,
-                Err(RecvTimeoutError::Timeout) => {
-                    if let Some(status) = child.try_wait()? {
-                        break status;
-                    }
+        watch(&name, &mut self.command(filter, left)?, &mut stdout(), tally)
+    }
+}
+
+/// Runs one command, shows what it prints, and adds what came of it.
+fn watch(name: &str, command: &mut Command, shown: &mut impl Write, tally: &mut Tally) -> Result<()> {
+    let mut child = command.spawn().with_context(|| format!("{name} does not start"))?;
+    let lines = lines(child.stdout.take().expect("standard output is piped"));
+    let mut run = Run::default();
+    let status = loop {
+        match lines.recv_timeout(Duration::from_millis(200)) {
+            Ok(line) => show(&line, shown, &mut run),
+            Err(RecvTimeoutError::Disconnected) => break child.wait()?,
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(status) = child.try_wait()? {
+                    break status;
                 }
             }
-        };
-        let until = Instant::now() + LAST_WORDS;
-        while let Ok(line) = lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            show(&line, &mut run);
         }
-        tally.add(&name, run, end(status));
-        Ok(())
+    };
+    let until = Instant::now() + LAST_WORDS;
+    while let Ok(line) = lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        show(&line, shown, &mut run);
     }
+    tally.add(name, run, end(status));
+    Ok(())
 }
 
 /// Why a harness ended other than by reporting its tests, if it did.
@@ -110,9 +115,9 @@ fn end(status: ExitStatus) -> Option<String> {
     }
 }
 
-fn show(line: &str, run: &mut Run) {
+fn show(line: &str, shown: &mut impl Write, run: &mut Run) {
     // Whoever reads may have gone; the tests are still to be counted.
-    let _ = writeln!(stdout(), "{line}");
+    let _ = writeln!(shown, "{line}");
     run.read(line);
 }
 
@@ -148,6 +153,28 @@ mod tests {
         assert_eq!(end(status("kill -9 $$")).as_deref(), Some("killed by signal 9"));
         assert_eq!(end(status("timeout 60 sh -c 'kill -6 $$'")).as_deref(), Some("killed by signal 6"));
         assert_eq!(end(status("exit 3")).as_deref(), Some("ended with exit code 3"));
+    }
+
+    fn watched(script: &str) -> String {
+        let mut tally = Tally::default();
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=10", "0.5", "sh", "-c", script]).stdout(Stdio::piped());
+        watch("lab", &mut command, &mut Vec::new(), &mut tally).expect("sh starts");
+        tally.summary()
+    }
+
+    #[test]
+    fn a_harness_that_hangs_is_killed_and_fails_by_name() {
+        let summary = watched("echo 'test a ... ok'; sleep 600");
+        assert_eq!(summary, "failures:\n  lab: killed, the time of the whole run was up\n1 passed, 1 failed\n");
+    }
+
+    #[test]
+    fn a_harness_is_over_although_a_process_that_it_left_holds_its_output() {
+        let left_behind = "setsid sleep 4 & echo 'test result: ok. 1 passed; 0 failed'";
+        let began = Instant::now();
+        assert_eq!(watched(left_behind), "1 passed, 0 failed\n");
+        assert!(began.elapsed() < Duration::from_secs(4), "it waited for the one that was left");
     }
 
     #[test]
