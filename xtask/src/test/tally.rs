@@ -53,12 +53,12 @@ impl Run {
 }
 
 impl Tally {
-    /// Adds a harness; `end` says why it ended before it could report, if it did.
+    /// Adds a harness; `end` says how it ended other than well, if it did.
     pub fn add(&mut self, name: &str, run: Run, end: Option<String>) {
         self.skipped.extend(run.ignored.iter().map(|it| format!("{name}: {it}")));
         let (passed, failed) = run.results.unwrap_or((run.passed, run.failed.len()));
         self.passed += passed;
-        // rustdoc and cargo end with their own codes when tests failed.
+        // Ending badly is how a harness says that tests failed; without a failed test it is a failure of its own.
         let end = end.filter(|_| run.results.is_none_or(|(_, failed)| failed == 0));
         if let Some(end) = end.or_else(|| run.results.is_none().then(|| "it ended before it reported its tests".into()))
         {
@@ -180,6 +180,7 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
     #[test]
     fn a_harness_that_fails_after_its_report_has_failed() {
         assert_eq!(tally("test result: ok. 3 passed; 0 failed", Some("killed by signal 11")).failed, 1);
+        assert_eq!(tally(MIXED, Some("ended with exit code 101")).failed, 1);
     }
 
     #[test]
