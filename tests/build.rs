@@ -32,7 +32,6 @@ fn main() {
         target_dir: &root.unwrap_or(&out_dir).join("ebpf-baseline"),
         target,
         host_arch: &variable("CARGO_CFG_TARGET_ARCH"),
-        deny_warnings: false,
     };
     let status = build.command(&arrangement).args(["--bin", "baseline", "--features", "baseline"]).status();
     let object = build.object().with_file_name("baseline");
