@@ -2,6 +2,14 @@
 //!
 //! Every hook calls this, and so do the agent's tests. A packet of a flow that was judged under the generation in force
 //! takes [`known`]: one flow look-up. Everything else takes [`judge`].
+//!
+//! A TCP segment in the middle of a connection that the table does not know (one older than the agent, or idle beyond its
+//! time-out) is judged as if its sender had opened the connection. What a client sends brings the connection back by the
+//! same rules as its SYN would have; what a server sends is, where its egress is restricted, denied until the client's next
+//! packet, which TCP repeats. The port that a segment comes from is no proof that it is an answer: with one that counted as
+//! such, a workload could send what it likes, to whomever may reach one of its ports.
+//!
+//! A segment that the kernel has yet to cut, or has put together (GSO, GRO), is one packet here, of all its bytes.
 
 mod evaluate;
 

@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use bulkhead_tests::bench::{Figure, programs};
 
+type Measure = fn() -> Result<Vec<Figure>>;
+
 /// What is measured, in this order.
-const PARTS: [(&str, fn() -> Result<Vec<Figure>>); 1] = [("programs", programs::measure)];
+const PARTS: [(&str, Measure); 1] = [("programs", programs::measure)];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
