@@ -45,7 +45,6 @@ fn build() -> Result<(), String> {
         target_dir: &target_dir(&out_dir),
         target,
         host_arch: &variable("CARGO_CFG_TARGET_ARCH")?,
-        deny_warnings: false,
     };
     let status =
         ebpf.command(&arrangement).status().map_err(|e| format!("{} does not start: {e}", arrangement.describe()))?;

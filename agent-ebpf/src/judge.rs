@@ -2,16 +2,24 @@
 //!
 //! Every hook calls this, and so do the agent's tests. A packet of a flow that was judged under the generation in force
 //! takes [`known`]: one flow look-up. Everything else takes [`judge`].
+//!
+//! A TCP segment in the middle of a connection that the table does not know (one older than the agent, or idle beyond its
+//! time-out) is judged as if its sender had opened the connection. What a client sends brings the connection back by the
+//! same rules as its SYN would have; what a server sends is, where its egress is restricted, denied until the client's next
+//! packet, which TCP repeats. The port that a segment comes from is no proof that it is an answer: with one that counted as
+//! such, a workload could send what it likes, to whomever may reach one of its ports.
+//!
+//! A segment that the kernel has yet to cut, or has put together (GSO, GRO), is one packet here, of all its bytes.
 
 mod evaluate;
 
 pub use evaluate::{Evaluation, Subject, evaluate};
 
 use crate::abi::{
-    Address, Direction, End, Flow, FlowKey, Fragment, IDENTITY_WORLD, Party, Place, PortIndex, RULE_NONE, Reason,
-    Settings, Side, Stamp, State, Verdict,
+    Address, Course, Direction, End, Flow, FlowKey, Fragment, IDENTITY_WORLD, Party, Place, PortIndex, RULE_NONE,
+    Reason, Settings, Side, Stamp, State, Verdict,
 };
-use crate::packet::{Bytes, Packet, Part, is_never_cut, parse_quote, protocol, tcp};
+use crate::packet::{Bytes, Packet, Part, Plain, is_never_cut, parse_quote, protocol, tcp};
 use crate::tables::Tables;
 use crate::track::FlowCell;
 
@@ -134,15 +142,12 @@ pub const fn local_end(sender: End, direction: Direction) -> End {
     }
 }
 
-/// The fast path: a whole packet of a flow whose local side was allowed under this generation, for this very cgroup or
+/// The fast path: a plain packet of a flow whose local side was allowed under this generation, for this very cgroup or
 /// interface. `None` means that [`judge`] must look.
 #[inline(always)]
-pub fn known<T: Tables>(tables: &T, packet: &Packet, seen: Seen, direction: Direction) -> Option<Judgement> {
-    if packet.part != Part::Whole || packet.quote != 0 || packet.opens_tcp() {
-        return None;
-    }
-    let (key, sender) = packet.flow_key();
-    let flow = tables.flow(&key)?;
+pub fn known<T: Tables>(tables: &T, packet: &Plain, seen: Seen, direction: Direction) -> Option<Judgement> {
+    let sender = packet.sender;
+    let flow = tables.flow(&packet.key)?;
     let end = local_end(sender, direction);
     let is_same = match seen {
         Seen::Cgroup(cgroup) => flow.owner(end) == cgroup,
@@ -153,7 +158,7 @@ pub fn known<T: Tables>(tables: &T, packet: &Packet, seen: Seen, direction: Dire
     };
     let stamp = flow.stamp(end);
     let (control, now) = (tables.control(), tables.now());
-    if !is_same || !stamp.holds(control.generation) || !flow.is_alive(&control.settings, packet.protocol, now) {
+    if !is_same || !stamp.holds(control.generation) || !flow.is_alive(&control.settings, packet.key.protocol, now) {
         return None;
     }
     if seen != Seen::Address {
@@ -201,8 +206,22 @@ pub fn judge<T: Tables, B: Bytes + ?Sized>(
     local: &Local,
     direction: Direction,
 ) -> Judgement {
-    let is_complete = packet.part == Part::Whole || complete(tables, &mut packet);
-    if is_never_cut(&packet, direction) {
+    let is_related = is_related(tables, bytes, &packet, local, direction);
+    judge_in_place(tables, is_related, &mut packet, local, direction)
+}
+
+/// [`judge`] in two steps and without a copy of the packet, as a program's stack is small: [`is_related`] comes first, and a
+/// later fragment gets its first one's ports.
+#[inline(always)]
+pub fn judge_in_place<T: Tables>(
+    tables: &T,
+    is_related: bool,
+    packet: &mut Packet,
+    local: &Local,
+    direction: Direction,
+) -> Judgement {
+    let is_complete = packet.part == Part::Whole || complete(tables, packet);
+    if is_never_cut(packet, direction) {
         return Judgement::quiet(Reason::NeverCut, direction);
     }
     if let Some(judgement) = denied_by_scope(local, direction) {
@@ -219,7 +238,7 @@ pub fn judge<T: Tables, B: Bytes + ?Sized>(
     if local.workload != 0 && peer.workload == local.workload {
         return Judgement::quiet(Reason::SameWorkload, direction);
     }
-    match claim(tables, &packet, local, direction) {
+    match claim(tables, packet, local, direction) {
         Claim::Own => {}
         Claim::Unknown if !subject.is_governed() => {}
         Claim::Unknown => return Judgement::denied(subject, Reason::Spoofed, direction, peer.workload),
@@ -232,15 +251,15 @@ pub fn judge<T: Tables, B: Bytes + ?Sized>(
     if !is_complete {
         return undecidable(tables, local, direction, Reason::FragmentUnseen);
     }
-    if is_related(tables, bytes, &packet, local, direction, subject) {
+    if is_related {
         return Judgement::quiet(Reason::Related, direction);
     }
     let mut local = *local;
-    if direction == Direction::Ingress && is_misaddressed(tables, &packet, &local) {
+    if direction == Direction::Ingress && is_misaddressed(tables, packet, &local) {
         // A bridge floods, say. It must not make this workload the owner of another's end, who could then answer for it.
         local.seen = Seen::Address;
     }
-    judge_flow(tables, &packet, &local, direction, subject, &peer)
+    judge_flow(tables, packet, &local, direction, subject, &peer)
 }
 
 /// What a scope says of a workload that is not known yet; `None` where it allows it or there is no scope.
@@ -274,7 +293,7 @@ pub fn judge_call<T: Tables>(tables: &T, destination: &Address, packet: &Packet,
         // Within the host's own network namespace its addresses are loopback; only the packet's interface tells.
         return Judgement::quiet(Reason::Deferred, role);
     }
-    let evaluation = evaluate(tables, tables.control().copy(), subject, &peer, role, packet.service());
+    let evaluation = tables.evaluate(subject, peer.identity, role, packet.service());
     match evaluation.allowed_by {
         Ok(_) => Judgement {
             rule: evaluation.rule,
@@ -286,7 +305,7 @@ pub fn judge_call<T: Tables>(tables: &T, destination: &Address, packet: &Packet,
 }
 
 /// Fills in the ports of a later fragment from the first, or remembers the first. False where the first is not known.
-#[inline(always)]
+#[inline(never)]
 fn complete<T: Tables>(tables: &T, packet: &mut Packet) -> bool {
     let key = packet.fragment_key();
     if packet.part == Part::First {
@@ -332,7 +351,7 @@ enum Claim {
 }
 
 /// What the local sender claims to be by its source address.
-#[inline(always)]
+#[inline(never)]
 fn claim<T: Tables>(tables: &T, packet: &Packet, local: &Local, direction: Direction) -> Claim {
     if direction == Direction::Ingress || local.workload == 0 {
         return Claim::Own;
@@ -352,14 +371,13 @@ fn claim<T: Tables>(tables: &T, packet: &Packet, local: &Local, direction: Direc
 
 /// Whether an ICMP error quotes a flow that the local side allows, and goes to the sender of the packet that it quotes: to
 /// anybody else it would be a way to carry data past the rules.
-#[inline(always)]
-fn is_related<T: Tables, B: Bytes + ?Sized>(
+#[inline(never)]
+pub fn is_related<T: Tables, B: Bytes + ?Sized>(
     tables: &T,
     bytes: &B,
     packet: &Packet,
     local: &Local,
     direction: Direction,
-    subject: Subject,
 ) -> bool {
     let Some((key, sender)) = parse_quote(bytes, packet) else { return false };
     if key.addresses[sender as usize & 1] != packet.destination {
@@ -393,9 +411,10 @@ fn is_related<T: Tables, B: Bytes + ?Sized>(
         PortIndex::new(key.protocol, u16::from_be(key.ports[opener.other() as usize & 1]))
     };
     let peer = tables.party(&key.addresses[end.other() as usize & 1]);
+    let subject = Subject::of(tables, local);
     stamp.is_judged()
         && stamp.workload() == local.workload
-        && (subject.audits(role) || evaluate(tables, control.copy(), subject, &peer, role, service).allowed_by.is_ok())
+        && (subject.audits(role) || tables.evaluate(subject, peer.identity, role, service).allowed_by.is_ok())
 }
 
 #[inline(always)]
@@ -442,7 +461,7 @@ fn judge_flow<T: Tables>(
         }
         None => (direction, packet.service(), false),
     };
-    let mut evaluation = evaluate(tables, control.copy(), subject, peer, role, service);
+    let mut evaluation = tables.evaluate(subject, peer.identity, role, service);
     let mut final_role = role;
     // A TCP segment says whether it begins something. Another packet may only where this side has not judged the flow: a late
     // answer must not open a revoked flow from the other end.
@@ -450,7 +469,7 @@ fn judge_flow<T: Tables>(
     let is_audited = is_judged && subject.audits(role);
     if evaluation.allowed_by.is_err() && !is_audited && role != direction && may_open {
         // Not allowed as part of that flow, but perhaps as a flow of its own the other way round.
-        let own = evaluate(tables, control.copy(), subject, peer, direction, packet.service());
+        let own = tables.evaluate(subject, peer.identity, direction, packet.service());
         if own.allowed_by.is_ok() || subject.audits(direction) && !subject.audits(role) {
             (evaluation, final_role) = (own, direction);
         }
@@ -574,15 +593,8 @@ fn settle<T: Tables>(
         }
         return settle_side(flow, packet, end, sender, side, settings, now, judgement);
     }
-    let mut flow = Flow::new(sender, packet.service(), now);
-    if packet.tcp_flags & (tcp::FIN | tcp::RST) != 0 {
-        flow.course = flow.course.with_state(State::Closing);
-    }
-    match end {
-        End::Low => flow.sides[0] = *side,
-        End::High => flow.sides[1] = *side,
-    }
-    if tables.insert_flow(key, &flow) {
+    let state = if packet.tcp_flags & (tcp::FIN | tcp::RST) != 0 { State::Closing } else { State::Embryonic };
+    if open(tables, key, side, end, Course::new(sender, packet.service(), state)) {
         return judgement;
     }
     if let Some(flow) = tables.flow(key) {
@@ -593,6 +605,17 @@ fn settle<T: Tables>(
         return Judgement::denied(subject, Reason::TableFull, judgement.role, judgement.peer_workload);
     }
     judgement
+}
+
+/// Makes the entry of a new flow. A function of its own, as a program's stack is small and the entry is not.
+#[inline(never)]
+fn open<T: Tables>(tables: &T, key: &FlowKey, side: &Side, end: End, course: Course) -> bool {
+    let mut flow = Flow { sides: [Side::NONE; 2], seen: tables.now(), course };
+    match end {
+        End::Low => flow.sides[0] = *side,
+        End::High => flow.sides[1] = *side,
+    }
+    tables.insert_flow(key, &flow)
 }
 
 #[inline(always)]

@@ -1,4 +1,4 @@
-//! The eBPF programs. All of them live in [`bpf`]; a build for the host has nothing to run.
+//! The eBPF programs. All of them live in `bpf`; a build for the host has nothing to run.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]

@@ -9,10 +9,14 @@ mod icmp;
 mod ip4;
 mod ip6;
 mod link;
+mod plain;
 mod transport;
 
 pub use icmp::is_never_cut;
-pub use link::{Frame, Network, network};
+pub use ip4::options_are_harmless;
+pub use ip6::{Headers, extensions};
+pub use link::{ETHERNET, Frame, Network, network, network_untagged};
+pub use plain::{Plain, plain};
 
 use crate::abi::{Address, End, FlowKey, FragmentKey, PortIndex, Reason};
 
@@ -23,6 +27,19 @@ pub trait Bytes {
     fn words<const N: usize>(&self, at: u32) -> Option<[u32; N]>;
     /// Bytes in all.
     fn length(&self) -> u32;
+    /// Whether there are at least `end` bytes.
+    #[inline(always)]
+    fn reaches(&self, end: u32) -> bool {
+        end <= self.length()
+    }
+    /// [`options_are_harmless`]; a hook may call it as a function of its own, which the verifier then walks through once.
+    fn options_are_harmless(&self, at: u32, header: u32) -> bool {
+        options_are_harmless(self, at, header)
+    }
+    /// [`extensions`], as above.
+    fn extensions(&self, at: u32, protocol: u8) -> Option<Headers> {
+        extensions(self, at, protocol)
+    }
 }
 
 impl Bytes for [u8] {
@@ -108,6 +125,22 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// Nothing: what a packet is parsed into.
+    pub const EMPTY: Self = Self {
+        source: Address::from_words([0; 4]),
+        destination: Address::from_words([0; 4]),
+        source_port: 0,
+        destination_port: 0,
+        detail: 0,
+        protocol: 0,
+        tcp_flags: 0,
+        hops: 0,
+        part: Part::Whole,
+        fragment_id: 0,
+        quote: 0,
+        length: 0,
+    };
+
     /// The canonical flow key, and the end that sent the packet.
     #[inline(always)]
     #[must_use]

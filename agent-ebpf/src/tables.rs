@@ -1,9 +1,10 @@
 //! The look-ups that a decision needs: the kernel's maps behind one trait, so that the same decision runs in user space.
 
 use crate::abi::{
-    Address, Control, Flow, FlowKey, Fragment, FragmentKey, Identity, IdentityKey, Party, PortIndex, Row, RowKey,
-    RuleKey, RuleRef,
+    Address, Control, Direction, Flow, FlowKey, Fragment, FragmentKey, Identity, IdentityKey, Party, PortIndex, Row,
+    RowKey, RuleKey, RuleRef,
 };
+use crate::judge::{Evaluation, Subject, evaluate};
 use crate::track::FlowCell;
 
 /// Everything that a decision may ask. None of it fails loudly: what is not there is not known, and not known is not
@@ -29,6 +30,13 @@ pub trait Tables {
     fn insert_flow(&self, key: &FlowKey, flow: &Flow) -> bool;
     /// The first fragment of a datagram.
     fn fragment(&self, key: &FragmentKey) -> Option<Fragment>;
+    /// [`evaluate`]; the kernel's tables call it as a function of its own, which the verifier then walks through once.
+    fn evaluate(&self, subject: Subject, peer: u32, role: Direction, service: PortIndex) -> Evaluation
+    where
+        Self: Sized,
+    {
+        evaluate(self, subject, peer, role, service)
+    }
     /// Remembers a first fragment; without room its later ones are denied.
     fn remember_fragment(&self, key: &FragmentKey, fragment: &Fragment);
 }

@@ -1,9 +1,11 @@
 //! The command line: what there is to ask for, and how each answer ends the process.
 
+pub mod check;
 pub mod detach;
 pub mod flows;
 pub mod groups;
 pub mod run;
+pub mod schema;
 pub mod status;
 pub mod workloads;
 
@@ -29,6 +31,8 @@ pub struct Cli {
 pub enum Command {
     /// Enforce the policy on this host, until stopped; what is enforced then stays
     Run(Box<RunOptions>),
+    /// Check policy files, without a host
+    Check(check::CheckOptions),
     /// Show whether the agent enforces, what policy, where, and how full its tables are
     Status(status::StatusOptions),
     /// List the workloads that the agent knows, with their groups
@@ -39,6 +43,10 @@ pub enum Command {
     Flows(flows::FlowsOptions),
     /// Take everything that Bulkhead enforces out of the kernel
     Detach(detach::DetachOptions),
+    /// Print the JSON Schema of policy documents, for editors
+    Schema,
+    /// Print a completion script for a shell
+    Completions(schema::CompletionsOptions),
 }
 
 /// Parses the command line, does what it says, and tells how it ended.
@@ -58,11 +66,14 @@ impl Command {
     fn execute(self) -> Result<(), Failure> {
         match self {
             Self::Run(options) => run::run(*options),
+            Self::Check(options) => check::check(&options),
             Self::Status(options) => wait(status::status(options)),
             Self::Workloads(options) => wait(workloads::workloads(options)),
             Self::Groups(options) => wait(groups::groups(options)),
             Self::Flows(options) => wait(flows::flows(options)),
             Self::Detach(options) => detach::detach(&options),
+            Self::Schema => schema::schema(),
+            Self::Completions(options) => schema::completions(&options),
         }
     }
 }

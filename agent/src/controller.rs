@@ -6,13 +6,14 @@
 mod answers;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
-use crate::desired::{Desired, Inputs, Numbers, desired};
+use crate::desired::{Contents, Desired, Inputs, Numbers, State, desired};
 use crate::flow::record::Recorder;
 use crate::flow::{Named, Names, SharedNames};
 use crate::kernel::attach::Attachments;
@@ -21,12 +22,13 @@ use crate::kernel::readings::KernelReadings;
 use crate::kernel::tables::{Applied, Tables};
 use crate::metrics::Metrics;
 use crate::metrics::health::Health;
+use crate::policy::compile::{GroupSet, TooLarge};
 use crate::policy::model::PolicySet;
 use crate::policy::problem::Problem;
 use crate::source::{Change, Fact};
 use crate::view::{FlowRule, GroupView, StatusView, WorkloadView};
 use crate::workload::SourceKind;
-use crate::workload::registry::{Registry, View};
+use crate::workload::registry::{Registry, Touched};
 
 /// How often the loop turns without events: failures are tried again, and the health check hears from it.
 const TICK: Duration = Duration::from_secs(1);
@@ -104,20 +106,24 @@ pub struct Controller {
     reloads: u64,
     refusals: u64,
     problems: Vec<String>,
-    view: View,
-    desired: Option<Desired>,
+    /// What was computed last; `None` where everything has to be computed.
+    state: Option<State>,
+    /// What may have changed since.
+    touched: Touched,
     failures: Vec<String>,
-    /// Set where the maps may not hold what is wanted.
-    is_dirty: bool,
+    /// Set where programs may not be attached where they should be.
+    attachments_differ: bool,
 }
 
 impl Controller {
     /// A controller with its first policy; nothing is written yet.
     #[must_use]
-    pub fn new(policy: PolicySet, registry: Registry, kernel: Kernel, audience: Audience) -> Self {
+    pub fn new(policy: PolicySet, mut registry: Registry, kernel: Kernel, audience: Audience) -> Self {
         let (last_workload, last_identity) = kernel.tables.highest_numbers();
+        let policy = Arc::new(policy);
+        registry.declare(&policy);
         Self {
-            policy: Arc::new(policy),
+            policy,
             registry,
             uplinks: BTreeSet::new(),
             numbers: Numbers::above(last_workload, last_identity),
@@ -128,10 +134,10 @@ impl Controller {
             reloads: 0,
             refusals: 0,
             problems: Vec::new(),
-            view: View::default(),
-            desired: None,
+            state: None,
+            touched: Touched::everything(),
             failures: Vec::new(),
-            is_dirty: true,
+            attachments_differ: true,
         }
     }
 
@@ -140,15 +146,16 @@ impl Controller {
         match &change {
             Change::CgroupResync(_) => self.audience.metrics.resynced(SourceKind::Cgroup),
             Change::LinkResync(_) => self.audience.metrics.resynced(SourceKind::Netlink),
-            _ => {}
+            Change::LinkChanged(_) | Change::LinkGone(_) => self.attachments_differ = true,
+            Change::CgroupAppeared(_) | Change::CgroupGone(_) => {}
         }
-        self.is_dirty |= self.registry.take(change);
+        self.touched.add(self.registry.take(change));
     }
 
     /// Takes the uplinks, without attaching to them yet.
     pub fn take_uplinks(&mut self, uplinks: Vec<String>) {
         let uplinks = uplinks.into_iter().collect();
-        self.is_dirty |= self.uplinks != uplinks;
+        self.attachments_differ |= self.uplinks != uplinks;
         self.uplinks = uplinks;
     }
 
@@ -156,10 +163,10 @@ impl Controller {
     ///
     /// # Errors
     /// The policy does not fit, or the kernel refuses something.
-    pub fn start(&mut self, seen: Instant, cgroup_root: &std::path::Path) -> Result<(), anyhow::Error> {
+    pub fn start(&mut self, seen: Instant, cgroup_root: &Path) -> Result<(), anyhow::Error> {
         let policy = self.policy.clone();
-        self.compute(&policy, true)?;
-        self.write()?;
+        let contents = self.compute(&policy, true)?;
+        self.write_all(&contents)?;
         self.policy_took_force(seen);
         self.kernel.attachments.attach_cgroup(cgroup_root)?;
         for uplink in &self.uplinks {
@@ -167,7 +174,6 @@ impl Controller {
         }
         self.kernel.attachments.release_other_uplinks()?;
         self.attach();
-        self.is_dirty = !self.failures.is_empty();
         self.tell_health();
         Ok(())
     }
@@ -219,28 +225,47 @@ impl Controller {
         self.kernel
     }
 
-    /// Brings the kernel to what is wanted, if it may not be there.
+    /// Brings the kernel to what is wanted, where it may not be there.
     fn reconcile(&mut self, facts: &mut Vec<Instant>) {
-        if self.is_dirty {
-            let policy = self.policy.clone();
-            let result = self.compute(&policy, false).and_then(|()| self.write());
-            self.failures.clear();
-            match result {
-                Ok(applied) => {
-                    if applied != Applied::Unchanged {
-                        self.audience.metrics.set_generation(self.kernel.tables.generation());
-                    }
-                    for seen in facts.iter() {
-                        self.audience.metrics.workload_applied(seen.elapsed().as_secs_f64());
-                    }
-                }
-                Err(error) => self.fail("write", &error),
-            }
-            self.attach();
-            self.is_dirty = !self.failures.is_empty();
-            self.tell_health();
+        let seen = std::mem::take(facts);
+        if self.touched.is_nothing() && !self.attachments_differ && self.failures.is_empty() {
+            return;
         }
-        facts.clear();
+        self.failures.clear();
+        match self.bring_up_to_date() {
+            Ok(applied) => {
+                if applied != Applied::Unchanged {
+                    self.audience.metrics.set_generation(self.kernel.tables.generation());
+                }
+                for seen in seen {
+                    self.audience.metrics.workload_applied(seen.elapsed().as_secs_f64());
+                }
+            }
+            Err(error) => self.fail("write", &error),
+        }
+        if self.attachments_differ {
+            self.attach();
+        }
+        self.tell_health();
+    }
+
+    /// Writes what the touched workloads change, or everything.
+    fn bring_up_to_date(&mut self) -> Result<Applied, anyhow::Error> {
+        let touched = std::mem::take(&mut self.touched);
+        if let Some(mut state) = self.state.take()
+            && let Ok(patch) = state.patch(&touched, &self.registry, &mut self.numbers, &self.kernel.tables)
+        {
+            self.audience.names.update(|names| self.rename(&state, &touched, names));
+            self.attachments_differ |= !patch.interfaces.is_empty();
+            let applied = self.kernel.tables.patch(&patch)?;
+            self.tell_sizes(&state);
+            // Kept only where the kernel has taken it: otherwise everything is computed and compared the next time.
+            self.state = Some(state);
+            return Ok(applied);
+        }
+        let policy = self.policy.clone();
+        let contents = self.compute(&policy, false)?;
+        self.write_all(&contents)
     }
 
     /// Puts a new policy in force, or refuses it and keeps the one that is.
@@ -249,26 +274,26 @@ impl Controller {
             Ok(policy) => Arc::new(policy),
             Err(problems) => return self.refuse(problems.iter().map(ToString::to_string).collect()),
         };
-        if *policy == *self.policy && self.problems.is_empty() && !self.is_dirty {
+        if *policy == *self.policy && self.problems.is_empty() && self.failures.is_empty() {
             tracing::debug!("the policy files say what is in force already");
             return;
         }
-        if let Err(problem) = self.compute(&policy, true) {
-            return self.refuse(vec![problem.to_string()]);
-        }
+        self.registry.declare(&policy);
+        let contents = match self.compute(&policy, true) {
+            Ok(contents) => contents,
+            Err(problem) => {
+                self.registry.declare(&self.policy);
+                return self.refuse(vec![problem.to_string()]);
+            }
+        };
         self.policy = policy;
-        match self.write() {
+        self.failures.clear();
+        match self.write_all(&contents) {
             Ok(_) => {
-                self.failures.clear();
                 self.attach();
-                self.is_dirty = !self.failures.is_empty();
                 self.policy_took_force(load.seen);
             }
-            Err(error) => {
-                self.is_dirty = true;
-                self.failures.clear();
-                self.fail("write", &error);
-            }
+            Err(error) => self.fail("write", &error),
         }
         self.tell_health();
     }
@@ -292,15 +317,15 @@ impl Controller {
             target: "bulkhead::policy",
             generation,
             groups = self.policy.groups.len(),
-            workloads = self.view.workloads.len(),
+            workloads = self.state.as_ref().map_or(0, |state| state.workloads.len()),
             milliseconds = seconds * 1e3,
             "the policy is in force"
         );
     }
 
-    /// Computes what the tables shall hold for `policy`.
-    fn compute(&mut self, policy: &Arc<PolicySet>, policy_is_new: bool) -> Result<(), anyhow::Error> {
-        let view = self.registry.view(&policy.workloads);
+    /// Computes what the tables shall hold for `policy`. Where it does not fit, nothing changes.
+    fn compute(&mut self, policy: &Arc<PolicySet>, policy_is_new: bool) -> Result<Contents, TooLarge> {
+        let view = self.registry.view();
         let inputs = Inputs {
             policy,
             policy_is_new,
@@ -308,27 +333,28 @@ impl Controller {
             host_addresses: &view.host_addresses,
             scopes: &view.scopes,
         };
-        let desired = desired(inputs, &mut self.numbers)?;
-        for warning in &desired.warnings {
-            if self.desired.as_ref().is_none_or(|before| !before.warnings.contains(warning)) {
+        let Desired { contents, state } = desired(inputs, &mut self.numbers, &self.kernel.tables)?;
+        for warning in &state.warnings {
+            if self.state.as_ref().is_none_or(|before| !before.warnings.contains(warning)) {
                 tracing::warn!("{warning}");
             }
         }
-        self.view = view;
-        self.desired = Some(desired);
-        Ok(())
+        self.state = Some(state);
+        Ok(contents)
     }
 
-    /// Writes what was computed, and tells everyone who asks by number what the numbers now mean.
-    fn write(&mut self) -> Result<Applied, anyhow::Error> {
-        let desired = self.desired.as_ref().expect("computed before it is written");
+    /// Writes everything that was computed, and tells everyone who asks by number what the numbers now mean.
+    fn write_all(&mut self, contents: &Contents) -> Result<Applied, anyhow::Error> {
+        self.touched = Touched::everything();
         self.kernel.tables.reset_hits(&self.numbers.rules.take_fresh())?;
-        self.audience.names.publish(self.names(desired));
-        let applied = self.kernel.tables.apply(&desired.contents);
-        self.kernel.readings.note(self.kernel.tables.sizes(), self.numbers.rules.end());
-        self.audience.metrics.set_groups(self.policy.groups.len());
-        self.audience.metrics.set_workloads(&self.workloads_by_source());
-        Ok(applied?)
+        let state = self.state.take().expect("computed before it is written");
+        self.audience.names.publish(self.names(&state));
+        let applied = self.kernel.tables.apply(contents)?;
+        self.tell_sizes(&state);
+        self.state = Some(state);
+        self.attachments_differ = true;
+        self.touched = Touched::default();
+        Ok(applied)
     }
 
     /// Attaches to the uplinks and the workloads' links that exist; what fails is noted and tried again.
@@ -347,14 +373,13 @@ impl Controller {
             }
             errors.extend(self.kernel.attachments.release_other_uplinks().err());
         }
-        let wanted: BTreeMap<u32, String> = self
-            .view
-            .workloads
-            .iter()
-            .filter_map(|workload| workload.interface.as_ref())
+        let workloads = self.state.iter().flat_map(|state| state.workloads.values());
+        let wanted: BTreeMap<u32, String> = workloads
+            .filter_map(|(workload, _)| workload.interface.as_ref())
             .map(|interface| (interface.index, interface.name.clone()))
             .collect();
         errors.extend(self.kernel.attachments.attach_interfaces(&wanted).err());
+        self.attachments_differ = !errors.is_empty();
         for error in errors {
             self.fail("attach", &error.into());
         }
@@ -374,22 +399,15 @@ impl Controller {
         }
     }
 
-    fn workloads_by_source(&self) -> BTreeMap<SourceKind, u64> {
-        let mut count = BTreeMap::new();
-        for workload in &self.view.workloads {
-            *count.entry(workload.source).or_default() += 1;
-        }
-        count
+    fn tell_sizes(&self, state: &State) {
+        self.kernel.readings.note(self.kernel.tables.sizes(), self.numbers.rules.end());
+        self.audience.metrics.set_groups(self.policy.groups.len());
+        self.audience.metrics.set_workloads(&by_source(state));
     }
 
-    fn names(&self, desired: &Desired) -> Names {
+    /// The names of everything that has a number.
+    fn names(&self, state: &State) -> Names {
         let groups: BTreeMap<_, _> = self.policy.groups.iter().map(|group| (group.id, group)).collect();
-        let workloads = self.view.workloads.iter().filter_map(|workload| {
-            let number = self.numbers.known_workload(&workload.name)?;
-            let ids = desired.members.get(&workload.name).into_iter().flatten();
-            let groups = ids.filter_map(|id| groups.get(id)).map(|group| group.name.clone()).collect();
-            Some((number, Named { name: workload.name.clone(), groups }))
-        });
         let rules = self.numbers.rules.iter().filter_map(|(place, number)| {
             let group = groups.get(&place.group)?;
             let (_, rule) = group.rules(place.direction).nth(place.index)?;
@@ -401,6 +419,29 @@ impl Controller {
             };
             Some((number, flow_rule))
         });
+        let names_of =
+            |ids: &GroupSet| ids.iter().filter_map(|id| groups.get(id)).map(|group| group.name.clone()).collect();
+        let workloads = state.workloads.values().map(|(workload, member)| {
+            (member.number, Named { name: workload.name.clone(), groups: names_of(&member.groups) })
+        });
         Names { workloads: workloads.collect(), rules: rules.collect() }
     }
+
+    /// The names of what was touched. A workload that is gone keeps its name until everything is named anew: events of its
+    /// last packets may still come.
+    fn rename(&self, state: &State, touched: &Touched, names: &mut Names) {
+        for (workload, member) in touched.workloads.iter().filter_map(|name| state.workloads.get(name)) {
+            let groups = self.policy.groups.iter().filter(|group| member.groups.contains(&group.id));
+            let groups = groups.map(|group| group.name.clone()).collect();
+            names.workloads.insert(member.number, Named { name: workload.name.clone(), groups });
+        }
+    }
+}
+
+fn by_source(state: &State) -> BTreeMap<SourceKind, u64> {
+    let mut count = BTreeMap::new();
+    for (workload, _) in state.workloads.values() {
+        *count.entry(workload.source).or_default() += 1;
+    }
+    count
 }

@@ -5,7 +5,7 @@ mod limit;
 pub mod record;
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::view::FlowRule;
 
@@ -27,19 +27,24 @@ pub struct Named {
     pub groups: Vec<String>,
 }
 
-/// The names that hold now: the controller publishes, the recorder and the metrics read.
+/// The names that hold now: the controller writes, the recorder and the metrics read.
 #[derive(Clone, Debug, Default)]
-pub struct SharedNames(Arc<RwLock<Arc<Names>>>);
+pub struct SharedNames(Arc<RwLock<Names>>);
 
 impl SharedNames {
     /// Replaces all names at once.
     pub fn publish(&self, names: Names) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(names);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = names;
     }
 
-    /// The names that hold now.
+    /// Changes some names.
+    pub fn update(&self, change: impl FnOnce(&mut Names)) {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The names that hold now. Writers wait for as long as they are looked at.
     #[must_use]
-    pub fn load(&self) -> Arc<Names> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    pub fn read(&self) -> RwLockReadGuard<'_, Names> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

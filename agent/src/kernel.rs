@@ -1,6 +1,8 @@
 //! The kernel's side: loading and attaching the programs, writing and reading the maps.
 
 pub mod attach;
+mod batch;
+mod bpf;
 pub mod clock;
 pub mod error;
 pub mod events;

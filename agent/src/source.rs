@@ -3,6 +3,15 @@
 //! Each source sends what it sees as [`Fact`]s. All are level-triggered: after an overflow, a restart or any doubt a source
 //! sends a `Resync` with everything that exists, and what is not in it is gone.
 
+pub mod cgroup;
+pub mod file;
+mod inotify;
+pub mod netlink;
+#[cfg(test)]
+mod netns;
+mod restart;
+pub mod uplink;
+
 use std::net::IpAddr;
 use std::time::Instant;
 

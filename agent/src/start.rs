@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use aya::maps::{MapData, RingBuf};
 use bulkhead_ebpf::abi::Settings;
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -36,7 +37,8 @@ use crate::metrics::health::Health;
 use crate::metrics::listener::Shown;
 use crate::policy::load::load as load_policy;
 use crate::policy::model::PolicySet;
-use crate::source::{Change, cgroup, file, netlink, uplink};
+use crate::source::file::PolicyFiles;
+use crate::source::{Change, cgroup, netlink, uplink};
 use crate::surface::Surface;
 use crate::workload::registry::Registry;
 
@@ -56,6 +58,8 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     }
     let uplinks = options.uplinks()?;
     let cgroup_root = cgroup_root(&options)?;
+    // Their content is noted before it is read, so that no edit is missed in between.
+    let files = PolicyFiles::new(options.policies.clone());
     let policy = first_policy(&options.policies)?;
     let surface = Surface::bind(&options).await?;
 
@@ -108,7 +112,7 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
             tracing::error!(%error, "flows can't be read any more; restart the agent to see them again");
         }
     });
-    tasks.spawn(file::watch(options.policies.clone(), load_policy, sender.clone(), stopped.clone()));
+    tasks.spawn(files.watch(load_policy, sender.clone(), stopped.clone()));
     if uplinks == Uplinks::DefaultRoutes {
         tasks.spawn(uplink::watch(sender.clone(), stopped.clone()));
     }
@@ -173,9 +177,9 @@ impl Loaded {
 fn cgroup_root(options: &RunOptions) -> Result<PathBuf, Failure> {
     let root = match &options.cgroup_root {
         Some(root) => root.clone(),
-        None => cgroup::cgroup_root().map_err(|error| Failure::new(Exit::Unavailable, error, ""))?,
+        None => cgroup::cgroup_root()?,
     };
-    if cgroup::is_cgroup2(&root) {
+    if statfs(&root).is_ok_and(|info| info.filesystem_type() == CGROUP2_SUPER_MAGIC) {
         return Ok(root);
     }
     Err(Failure::message(

@@ -43,7 +43,7 @@ impl Surface {
     }
 }
 
-async fn stopped(mut stop: watch::Receiver<bool>) {
+pub(crate) async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error says that the sender is gone, and so is the agent.
     drop(stop.wait_for(|stop| *stop).await);
 }

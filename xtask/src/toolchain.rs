@@ -14,6 +14,9 @@ use std::process::Command;
 /// The environment variable that forces an arrangement: `debian`, or the name of a rustup toolchain such as `nightly`.
 pub const FORCE: &str = "BULKHEAD_EBPF_TOOLCHAIN";
 
+/// Where Debian's rust-web-clippy puts the linter.
+pub const DEBIAN_CLIPPY: &str = "/usr/bin/cargo-clippy";
+
 /// Where Debian's packages put their compiler, cargo and the libraries of each target.
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
@@ -140,18 +143,29 @@ fn rustup_run(toolchain: &str, program: &str) -> Command {
     command
 }
 
-/// A program's path: on PATH, or where cargo installs to.
+/// A program's path: where cargo installs to, or on PATH.
 pub fn find(program: &str) -> Option<PathBuf> {
     search_path().into_iter().map(|directory| directory.join(program)).find(|path| path.is_file())
 }
 
-/// PATH's directories, then cargo's own and the administrator's, which a user's PATH may lack.
+/// Cargo's own directory, because set-up puts what fits there; then PATH's, and the administrator's, which a user's PATH
+/// may lack.
 pub fn search_path() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
+    let beyond = ["/usr/sbin".into(), "/sbin".into()];
+    cargo_bin().into_iter().chain(env::split_paths(&path)).chain(beyond).collect()
+}
+
+/// Where `cargo install` puts programs.
+pub fn cargo_bin() -> Option<PathBuf> {
     let home = env::var_os("HOME").map(PathBuf::from);
     let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from).or(home.map(|home| home.join(".cargo")));
-    let beyond = cargo_home.map(|home| home.join("bin")).into_iter().chain(["/usr/sbin".into(), "/sbin".into()]);
-    env::split_paths(&path).chain(beyond).collect()
+    cargo_home.map(|home| home.join("bin"))
+}
+
+/// [`search_path`] as one value of PATH.
+pub fn joined_search_path() -> OsString {
+    env::join_paths(search_path()).unwrap_or_else(|_| env::var_os("PATH").unwrap_or_default())
 }
 
 /// The BPF target of a host.
@@ -170,8 +184,6 @@ pub struct EbpfBuild<'a> {
     pub target: &'a str,
     /// The host's architecture, for the layout of the kernel's own types.
     pub host_arch: &'a str,
-    /// Whether a warning fails the build, as the lint wants.
-    pub deny_warnings: bool,
 }
 
 impl EbpfBuild<'_> {
@@ -181,8 +193,31 @@ impl EbpfBuild<'_> {
             Arrangement::Debian => Command::new(DEBIAN_CARGO),
             Arrangement::Rustup(name) => rustup_run(name, "cargo"),
         };
+        command.arg("build");
+        self.complete(&mut command, arrangement);
         command
-            .args(["build", "--release", "--locked", "--package", "bulkhead-ebpf", "--bin", "programs"])
+    }
+
+    /// The command that lints with the same compiler, warnings denied. It needs no linker.
+    pub fn clippy(&self, arrangement: &Arrangement) -> Command {
+        let mut command = match arrangement {
+            Arrangement::Debian => Command::new(DEBIAN_CLIPPY),
+            Arrangement::Rustup(name) => rustup_run(name, "cargo"),
+        };
+        command.arg("clippy");
+        self.complete(&mut command, arrangement);
+        if *arrangement == Arrangement::Debian {
+            // It starts the cargo that this names, or else the first on PATH, which is rustup's.
+            command.env("CARGO", DEBIAN_CARGO);
+        }
+        command.args(["--", "--deny", "warnings"]);
+        command
+    }
+
+    /// What both commands have in common.
+    fn complete(&self, command: &mut Command, arrangement: &Arrangement) {
+        command
+            .args(["--release", "--locked", "--package", "bulkhead-ebpf", "--bin", "programs"])
             .args(["--target", self.target])
             .arg("--manifest-path")
             .arg(self.workspace.join("Cargo.toml"))
@@ -196,7 +231,6 @@ impl EbpfBuild<'_> {
             command.env_remove(name);
         }
         command.envs(self.environment(arrangement));
-        command
     }
 
     /// Where the command leaves the object.
@@ -205,17 +239,13 @@ impl EbpfBuild<'_> {
     }
 
     fn environment(&self, arrangement: &Arrangement) -> BTreeMap<&'static str, OsString> {
-        let mut flags = vec![
+        let flags = [
             "-Cdebuginfo=2".to_string(),
             "-Clink-arg=--btf".to_string(),
             // LLVM 22 crashes while it expands some of our copies in order (in its "post-RA pseudo instruction expansion").
             "-Clink-arg=--disable-expand-memcpy-in-order".to_string(),
             format!("--cfg=bpf_target_arch=\"{}\"", kernel_arch(self.host_arch)),
         ];
-        if self.deny_warnings {
-            flags.push("-Dwarnings".into());
-        }
-        let path = env::join_paths(search_path()).unwrap_or_else(|_| env::var_os("PATH").unwrap_or_default());
         let mut environment = BTreeMap::from([
             ("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}").into()),
             // bpf-linker optimises the whole program itself, and debug information is what BTF is made of.
@@ -223,7 +253,7 @@ impl EbpfBuild<'_> {
             ("CARGO_PROFILE_RELEASE_STRIP", "none".into()),
             ("CARGO_PROFILE_RELEASE_DEBUG", "2".into()),
             ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1".into()),
-            ("PATH", path),
+            ("PATH", joined_search_path()),
         ]);
         if *arrangement == Arrangement::Debian {
             // Debian's compiler is a stable one; eBPF needs a few unstable features of it.
@@ -273,16 +303,18 @@ mod tests {
         assert!(problem.contains("run `cargo xtask setup`"), "{problem}");
     }
 
-    fn built_with(arrangement: &Arrangement) -> Command {
-        let build = EbpfBuild {
+    fn build() -> EbpfBuild<'static> {
+        EbpfBuild {
             workspace: Path::new("/tree"),
             target_dir: Path::new("/tree/target/ebpf"),
             target: target("little"),
             host_arch: "riscv64gc",
-            deny_warnings: false,
-        };
-        assert_eq!(build.object(), Path::new("/tree/target/ebpf/bpfel-unknown-none/release/programs"));
-        build.command(arrangement)
+        }
+    }
+
+    fn built_with(arrangement: &Arrangement) -> Command {
+        assert_eq!(build().object(), Path::new("/tree/target/ebpf/bpfel-unknown-none/release/programs"));
+        build().command(arrangement)
     }
 
     fn arguments(command: &Command) -> String {
@@ -312,6 +344,16 @@ mod tests {
         assert!(arguments(&command).ends_with("-Z build-std=core"));
         assert_eq!(variable(&command, "RUSTC"), None);
         assert_eq!(variable(&command, "RUSTUP_AUTO_INSTALL").as_deref(), Some("0"));
+    }
+
+    #[test]
+    fn each_arrangement_lints_with_its_own_clippy() {
+        let debian = build().clippy(&Arrangement::Debian);
+        assert_eq!(debian.get_program(), DEBIAN_CLIPPY);
+        assert_eq!(variable(&debian, "CARGO").as_deref(), Some(DEBIAN_CARGO));
+        let nightly = build().clippy(&nightly());
+        assert!(arguments(&nightly).starts_with("run nightly cargo clippy --release --locked"));
+        assert!(arguments(&nightly).ends_with("-Z build-std=core -- --deny warnings"));
     }
 
     #[test]

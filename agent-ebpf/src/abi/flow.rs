@@ -53,10 +53,14 @@ impl FlowKey {
     pub fn new(protocol: u8, source: (&Address, u16), destination: (&Address, u16)) -> (Self, End) {
         let source_first =
             if source.0 == destination.0 { source.1 <= destination.1 } else { source.0.before(destination.0) };
-        let (low, high, end) =
-            if source_first { (source, destination, End::Low) } else { (destination, source, End::High) };
-        let key = Self { addresses: [*low.0, *high.0], ports: [low.1, high.1], protocol, reserved: [0; 3] };
-        (key, end)
+        // Two whole keys rather than a choice of ends: the compiler then writes each word once, where it belongs.
+        if source_first {
+            let (addresses, ports) = ([*source.0, *destination.0], [source.1, destination.1]);
+            (Self { addresses, ports, protocol, reserved: [0; 3] }, End::Low)
+        } else {
+            let (addresses, ports) = ([*destination.0, *source.0], [destination.1, source.1]);
+            (Self { addresses, ports, protocol, reserved: [0; 3] }, End::High)
+        }
     }
 }
 

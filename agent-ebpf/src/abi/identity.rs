@@ -76,7 +76,7 @@ const _: () = assert!(size_of::<IdentityKey>() == 8);
 
 /// Value of `IDENTITIES`: what one identity is, as a peer and as a subject.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
     /// As a subject: whose policy rows apply. 0 where no group governs it.
     pub subject: u32,

@@ -63,7 +63,7 @@ impl PortIndex {
 
 /// Key of `ROWS`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RowKey {
     /// [`super::Identity::subject`].
     pub subject: u32,
@@ -115,9 +115,15 @@ impl Row {
     }
 }
 
+impl Default for Row {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
 /// Key of `RULE_REFS`: one bit of one row.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RuleKey {
     /// The row.
     pub row: RowKey,
@@ -131,7 +137,7 @@ const _: () = assert!(size_of::<RuleKey>() == 12);
 
 /// Value of `RULE_REFS`: the rule that set the bit.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleRef {
     /// Number of the rule, an index into `RULE_HITS`.
     pub rule: u32,

@@ -45,7 +45,7 @@ pub(super) fn report<C: EbpfContext>(
     count(hook, judgement, packet.map_or(length, |packet| packet.length));
     if judgement.is_news {
         count_hit(judgement);
-        send(ctx, hook, packet, local, judgement, interface, 0);
+        send(ctx, packet, local, judgement, &Sighting { hook, interface, process: 0 });
     }
 }
 
@@ -61,7 +61,7 @@ pub(super) fn report_call<C: EbpfContext>(
 ) {
     count(hook, judgement, 0);
     count_hit(judgement);
-    send(ctx, hook, Some(packet), local, judgement, 0, process);
+    send(ctx, Some(packet), local, judgement, &Sighting { hook, interface: 0, process });
 }
 
 /// Counts a hit of the rule that decided; what a hit is, [`Judgement::is_news`] says. Hits are counted whether or not their
@@ -76,21 +76,21 @@ fn count_hit(judgement: &Judgement) {
     }
 }
 
-#[inline(always)]
-fn send<C: EbpfContext>(
-    ctx: &C,
+/// Where and by whom something was seen.
+struct Sighting {
     hook: Hook,
-    packet: Option<&Packet>,
-    local: &Local,
-    judgement: &Judgement,
     interface: u32,
     process: u32,
-) {
+}
+
+/// Sends an event. It has a stack frame of its own, as the event is larger than what the caller has left.
+#[inline(never)]
+fn send<C: EbpfContext>(ctx: &C, packet: Option<&Packet>, local: &Local, judgement: &Judgement, sighting: &Sighting) {
     if !may_send() {
         return;
     }
     if judgement.reason == Reason::TableFull {
-        warn!(ctx, "a table is full: workload {} is denied; see the metric bulkhead_map_entries", local.workload);
+        warn_full(ctx, local.workload);
     }
     let Some(mut entry) = tables::events().reserve::<Event>(0) else {
         lose();
@@ -105,7 +105,7 @@ fn send<C: EbpfContext>(
             .map_or(0, |packet| if has_ports { u16::from_be(packet.destination_port) } else { packet.detail }),
         protocol: packet.map_or(0, |packet| packet.protocol),
         tcp_flags: packet.map_or(0, |packet| packet.tcp_flags),
-        hook: hook as u8,
+        hook: sighting.hook as u8,
         direction: judgement.role as u8,
         verdict: judgement.verdict as u8,
         reason: judgement.reason as u8,
@@ -114,10 +114,15 @@ fn send<C: EbpfContext>(
         peer_workload: judgement.peer_workload,
         rule: judgement.rule,
         generation: Kernel.control().generation,
-        interface,
-        process,
+        interface: sighting.interface,
+        process: sighting.process,
     });
     entry.submit(0);
+}
+
+#[inline(never)]
+fn warn_full<C: EbpfContext>(ctx: &C, workload: u32) {
+    warn!(ctx, "a table is full: workload {} is denied; see the metric bulkhead_map_entries", workload);
 }
 
 /// Whether this CPU may send another event this second: a flood must not cost more than it has to.

@@ -5,10 +5,11 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie};
 use bulkhead_ebpf::abi::{
     ADDRESSES as MAX_ADDRESSES, Address, CGROUPS as MAX_CGROUPS, CIDRS as MAX_CIDRS, COUNTERS as MAX_COUNTERS, Control,
-    Count, FLOWS as MAX_FLOWS, FRAGMENTS as MAX_FRAGMENTS, Flow, FlowKey, Fragment, FragmentKey,
+    Count, Direction, FLOWS as MAX_FLOWS, FRAGMENTS as MAX_FRAGMENTS, Flow, FlowKey, Fragment, FragmentKey,
     IDENTITIES as MAX_IDENTITIES, INTERFACES as MAX_INTERFACES, Identity, IdentityKey, MAX_RULES, PORT_INDEXES, Party,
     Place, PortIndex, ROWS as MAX_ROWS, RULE_REFS as MAX_RULE_REFS, Row, RowKey, RuleKey, RuleRef, Settings,
 };
+use bulkhead_ebpf::judge::{Evaluation, Subject, evaluate};
 use bulkhead_ebpf::tables::Tables;
 use bulkhead_ebpf::track::FlowCell;
 
@@ -83,7 +84,7 @@ impl Tables for Kernel {
         unsafe { bpf_jiffies64() }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn party(&self, address: &Address) -> Party {
         // SAFETY: entries are 12 bytes, copied out at once; an entry that is being replaced is read old or new.
         if let Some(party) = unsafe { ADDRESSES.get(address) } {
@@ -136,10 +137,23 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
+    fn evaluate(&self, subject: Subject, peer: u32, role: Direction, service: PortIndex) -> Evaluation {
+        Evaluation::unpack(evaluate_rules(subject.pack(), peer, role as u32, service.0))
+    }
+
+    #[inline(always)]
     fn remember_fragment(&self, key: &FragmentKey, fragment: &Fragment) {
         // Without room the later fragments are denied as unseen, which is counted.
         let _ = FRAGMENTS.insert(key, fragment, 0);
     }
+}
+
+/// The rules as a function of its own: with scalars for arguments the verifier walks through it once, whoever calls.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evaluate_rules(subject: u64, peer: u32, role: u32, service: u32) -> u64 {
+    let role = if role == Direction::Egress as u32 { Direction::Egress } else { Direction::Ingress };
+    evaluate(&Kernel, Subject::unpack(subject), peer, role, PortIndex(service)).pack()
 }
 
 #[inline(always)]

@@ -2,48 +2,55 @@
 //! judged again by the hooks behind it.
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use bulkhead_ebpf::abi::{Direction, Hook, Party, Verdict};
 use bulkhead_ebpf::judge::{self, Judgement, Local, Seen};
-use bulkhead_ebpf::packet::{self, Bytes, Frame, Packet, Part};
+use bulkhead_ebpf::packet::{self, Frame, Packet, Part};
 use bulkhead_ebpf::tables::Tables;
 
-use super::bytes::XdpBytes;
-use super::report;
+use super::bytes::{Linear, XdpBytes};
 use super::tables::Kernel;
+use super::{judge_packet, report};
 
-#[xdp]
+#[xdp(frags)]
 fn uplink(ctx: XdpContext) -> u32 {
     let bytes = XdpBytes(ctx.ctx);
-    let parsed = match packet::network(&bytes) {
-        Some(Frame::Ip(network, at)) => packet::parse(&bytes, at, network),
-        // Not for a workload of this host, as far as can be seen: the stack and the hooks behind decide.
-        Some(Frame::Arp | Frame::Other) | None => return XDP_PASS,
-    };
-    // Whom a malformed packet is for can't be trusted; the receiver's own hook denies it where it is governed.
-    let Ok(packet) = &parsed else { return XDP_PASS };
-    if let Some(judgement) = judge::known(&Kernel, packet, Seen::Address, Direction::Ingress) {
-        report::count(Hook::Xdp, &judgement, packet.length);
+    if uplink_known(ctx.ctx) != 0 {
         return XDP_PASS;
     }
-    let (local, judgement) = decide(&bytes, packet);
+    // Neither IP nor whole: for whom it is can't be seen or can't be trusted. The stack and the hooks behind decide.
+    let Some(Frame::Ip(network, at)) = packet::network(&bytes) else { return XDP_PASS };
+    let mut packet = Packet::EMPTY;
+    if !bytes.parse(at, network, &mut packet) {
+        return XDP_PASS;
+    }
+    let receiver = Kernel.party(&packet.destination);
+    let local = Local { workload: receiver.workload, identity: receiver.identity, flags: 0, seen: Seen::Address };
+    let mut judgement = Judgement::not_local(Direction::Ingress);
+    if receiver.flags & Party::LOCAL != 0 {
+        if packet.part == Part::Later {
+            // Whether the first one came is known where the datagram is put together again.
+            judgement = Judgement::deferred(Direction::Ingress);
+        } else {
+            judge_packet(&bytes, &mut packet, &local, Direction::Ingress, &mut judgement);
+        }
+    }
     // SAFETY: the context pointer is the one the program was called with.
     let interface = unsafe { (*ctx.ctx).ingress_ifindex };
-    report::report(&ctx, Hook::Xdp, Some(packet), &local, &judgement, interface, packet.length);
+    report::report(&ctx, Hook::Xdp, Some(&packet), &local, &judgement, interface, packet.length);
     if judgement.verdict == Verdict::Deny { XDP_DROP } else { XDP_PASS }
 }
 
-#[inline(always)]
-fn decide<B: Bytes>(bytes: &B, packet: &Packet) -> (Local, Judgement) {
-    let receiver = Kernel.party(&packet.destination);
-    let local = Local { workload: receiver.workload, identity: receiver.identity, flags: 0, seen: Seen::Address };
-    if receiver.flags & Party::LOCAL == 0 {
-        return (local, Judgement::not_local(Direction::Ingress));
-    }
-    if packet.part == Part::Later {
-        // Whether the first one came is known where the datagram is put together again.
-        return (local, Judgement::deferred(Direction::Ingress));
-    }
-    (local, judge::judge(&Kernel, bytes, *packet, &local, Direction::Ingress))
+/// The established path, as a function of its own that the verifier goes through once: its key takes no room on the stack of
+/// the rest.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn uplink_known(frame: *mut xdp_md) -> u32 {
+    let Some(plain) = Linear::of_xdp(frame).plain_frame() else { return 0 };
+    let judgement = judge::known(&Kernel, &plain, Seen::Address, Direction::Ingress);
+    let Some(judgement) = judgement else { return 0 };
+    report::count(Hook::Xdp, &judgement, plain.length);
+    1
 }

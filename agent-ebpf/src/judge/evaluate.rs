@@ -2,8 +2,8 @@
 
 use super::Local;
 use crate::abi::{
-    CLASS_ANY, Direction, Identity, IdentityKey, MAX_IDENTITY_SLOTS, Party, PortIndex, RULE_NONE, Reason, RowKey,
-    RuleKey, RuleRef,
+    CLASS_ANY, Direction, Identity, IdentityKey, MAX_IDENTITY_SLOTS, PortIndex, RULE_NONE, Reason, RowKey, RuleKey,
+    RuleRef,
 };
 use crate::tables::Tables;
 
@@ -26,6 +26,20 @@ impl Subject {
         }
         let key = IdentityKey { identity: local.identity, copy: tables.control().copy() };
         tables.identity(&key).map_or(Self::FULL, |identity| Self { number: identity.subject, flags: identity.flags })
+    }
+
+    /// As one number, for a function of its own.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pack(self) -> u64 {
+        (self.number as u64) << 16 | self.flags as u64
+    }
+
+    /// From one number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unpack(number: u64) -> Self {
+        Self { number: (number >> 16) as u32, flags: number as u16 }
     }
 
     /// Whether any group governs it.
@@ -69,6 +83,30 @@ impl Evaluation {
         Self { allowed_by: Err(reason), rule: RULE_NONE, keeps: false }
     }
 
+    /// As one number: the rule, the reason, and two bits.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pack(self) -> u64 {
+        let allowed = self.allowed_by.is_ok() as u64;
+        (self.rule as u64) << 32 | (self.reason() as u64) << 8 | (self.keeps as u64) << 1 | allowed
+    }
+
+    /// From one number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unpack(number: u64) -> Self {
+        // The reasons that `evaluate` gives.
+        let reason = match (number >> 8 & 0xff) as u8 {
+            number if number == Reason::Rule as u8 => Reason::Rule,
+            number if number == Reason::OpenEgress as u8 => Reason::OpenEgress,
+            number if number == Reason::Ungoverned as u8 => Reason::Ungoverned,
+            number if number == Reason::TableFull as u8 => Reason::TableFull,
+            _ => Reason::NoRule,
+        };
+        let allowed_by = if number & 1 == 1 { Ok(reason) } else { Err(reason) };
+        Self { allowed_by, rule: (number >> 32) as u32, keeps: number & 2 != 0 }
+    }
+
     /// Why, either way.
     #[inline(always)]
     #[must_use]
@@ -79,32 +117,9 @@ impl Evaluation {
     }
 }
 
-/// What is asked of the rules.
-struct Question {
-    copy: u32,
-    subject: Subject,
-    peer: u32,
-    role: Direction,
-    service: PortIndex,
-}
-
-/// Evaluates the rules.
+/// Evaluates the rules for a peer's identity.
 #[inline(always)]
-pub fn evaluate<T: Tables>(
-    tables: &T,
-    copy: u32,
-    subject: Subject,
-    peer: &Party,
-    role: Direction,
-    service: PortIndex,
-) -> Evaluation {
-    answer(tables, &Question { copy, subject, peer: peer.identity, role, service })
-}
-
-/// A function of its own, because a packet may need several answers and the programs' stack has 512 bytes.
-#[inline(never)]
-fn answer<T: Tables>(tables: &T, question: &Question) -> Evaluation {
-    let Question { copy, subject, peer, role, service } = *question;
+pub fn evaluate<T: Tables>(tables: &T, subject: Subject, peer: u32, role: Direction, service: PortIndex) -> Evaluation {
     if subject.flags & Identity::FULL != 0 {
         return Evaluation::denied(Reason::TableFull);
     }
@@ -114,6 +129,7 @@ fn answer<T: Tables>(tables: &T, question: &Question) -> Evaluation {
     if role == Direction::Egress && subject.flags & Identity::RESTRICTED_EGRESS == 0 {
         return Evaluation::allowed(Reason::OpenEgress);
     }
+    let copy = tables.control().copy();
     let Some(peer) = tables.identity(&IdentityKey { identity: peer, copy }) else {
         return Evaluation::denied(Reason::NoRule);
     };

@@ -27,7 +27,7 @@ pub(super) fn parse<B: Bytes + ?Sized>(bytes: &B, at: u32) -> Result<Packet, Rea
     }
     let protocol_number = (word2 >> 16 & 0xff) as u8;
     // ICMPv6 is no protocol of IPv4: its types must not lend their meaning to such a packet.
-    if protocol_number == protocol::ICMPV6 || (header > 20 && !options_are_harmless(bytes, at, header)) {
+    if protocol_number == protocol::ICMPV6 || (header > 20 && !bytes.options_are_harmless(at, header)) {
         return Err(Reason::Malformed);
     }
     let offset = word1 & FRAGMENT_OFFSET;
@@ -71,10 +71,10 @@ pub(super) fn parse_quote<B: Bytes + ?Sized>(bytes: &B, at: u32) -> Option<(Flow
     Some(FlowKey::new(protocol_number, (&source, source_port), (&destination, destination_port)))
 }
 
-/// Whether the options make sense and none of them is a source route, with which the packet would go on to somebody else
+/// Whether the options of the header at `at`, which is `header` bytes long, make sense and none of them is a source route, with which the packet would go on to somebody else
 /// than its destination (RFC 7126 sections 4.3 and 4.4 recommend to drop those).
 #[inline(always)]
-fn options_are_harmless<B: Bytes + ?Sized>(bytes: &B, at: u32, header: u32) -> bool {
+pub fn options_are_harmless<B: Bytes + ?Sized>(bytes: &B, at: u32, header: u32) -> bool {
     let mut offset = 20;
     let mut steps = 0;
     while offset < header && steps < MAX_OPTIONS {

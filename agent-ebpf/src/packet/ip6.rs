@@ -30,11 +30,15 @@ pub(super) fn parse<B: Bytes + ?Sized>(bytes: &B, at: u32) -> Result<Packet, Rea
         return Err(Reason::Malformed);
     }
     let end = at + total;
-    let headers = extensions(bytes, at + HEADER, (second >> 8 & 0xff) as u8).ok_or(Reason::Malformed)?;
+    let headers = bytes.extensions(at + HEADER, (second >> 8 & 0xff) as u8).ok_or(Reason::Malformed)?;
     // ICMP is no protocol of IPv6: its types must not lend their meaning to such a packet.
     if headers.at > end || headers.protocol == protocol::ICMP {
         return Err(Reason::Malformed);
     }
+    let fragment_id = match headers.fragment_id_at {
+        0 => 0,
+        at => bytes.words::<1>(at).ok_or(Reason::Malformed)?[0],
+    };
     let transport = match headers.part {
         Part::Later => Transport::NONE,
         part => transport::parse(bytes, headers.at, end - headers.at, headers.protocol, part)?,
@@ -49,7 +53,7 @@ pub(super) fn parse<B: Bytes + ?Sized>(bytes: &B, at: u32) -> Result<Packet, Rea
         tcp_flags: transport.tcp_flags,
         hops: (second & 0xff) as u8,
         part: headers.part,
-        fragment_id: headers.fragment_id,
+        fragment_id,
         quote: transport.quote,
         length: total,
     })
@@ -61,7 +65,7 @@ pub(super) fn parse_quote<B: Bytes + ?Sized>(bytes: &B, at: u32) -> Option<(Flow
     if u32::from_be(words[0]) >> 28 != 6 {
         return None;
     }
-    let headers = extensions(bytes, at + HEADER, (u32::from_be(words[1]) >> 8 & 0xff) as u8)?;
+    let headers = bytes.extensions(at + HEADER, (u32::from_be(words[1]) >> 8 & 0xff) as u8)?;
     if headers.part == Part::Later {
         return None;
     }
@@ -72,17 +76,56 @@ pub(super) fn parse_quote<B: Bytes + ?Sized>(bytes: &B, at: u32) -> Option<(Flow
 }
 
 /// What stands behind the extension headers.
-struct Headers {
-    at: u32,
-    protocol: u8,
-    part: Part,
-    fragment_id: u32,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Headers {
+    /// Offset of the transport header, or of a later fragment's bytes.
+    pub at: u32,
+    /// Protocol number of what stands there.
+    pub protocol: u8,
+    /// Where the packet stands in its datagram.
+    pub part: Part,
+    /// Offset of the fragment header's identification; 0 without one.
+    pub fragment_id_at: u32,
 }
 
+impl Headers {
+    /// As one number, which is never 0. Offsets are below 2^16: a packet's headers are at most [`MAX_EXTENSIONS`] + 1 times
+    /// 2,048 bytes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pack(self) -> u64 {
+        let part = match self.part {
+            Part::Whole => 1,
+            Part::First => 2,
+            Part::Later => 3,
+        };
+        (self.at as u64 & 0xffff) << 16
+            | self.fragment_id_at as u64 & 0xffff
+            | (self.protocol as u64) << 32
+            | part << 40
+    }
+
+    /// From one number; 0 is `None`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unpack(number: u64) -> Option<Self> {
+        let part = match number >> 40 {
+            0 => return None,
+            1 => Part::Whole,
+            2 => Part::First,
+            _ => Part::Later,
+        };
+        let (at, fragment_id_at) = ((number >> 16 & 0xffff) as u32, (number & 0xffff) as u32);
+        Some(Self { at, protocol: (number >> 32) as u8, part, fragment_id_at })
+    }
+}
+
+/// Walks the extension headers, of which the first is at `at` and of this number. `None` where they are truncated, too many,
+/// or a route that goes on.
 #[inline(always)]
-fn extensions<B: Bytes + ?Sized>(bytes: &B, mut at: u32, mut protocol: u8) -> Option<Headers> {
+pub fn extensions<B: Bytes + ?Sized>(bytes: &B, mut at: u32, mut protocol: u8) -> Option<Headers> {
     let mut part = Part::Whole;
-    let mut fragment_id = 0;
+    let mut fragment_id_at = 0;
     let mut seen = 0;
     while seen <= MAX_EXTENSIONS {
         seen += 1;
@@ -99,12 +142,12 @@ fn extensions<B: Bytes + ?Sized>(bytes: &B, mut at: u32, mut protocol: u8) -> Op
                 protocol = (word >> 24) as u8;
             }
             FRAGMENT => {
-                let [word, id] = bytes.words::<2>(at)?;
+                let [word, _id] = bytes.words::<2>(at)?;
                 let word = u32::from_be(word);
                 let (offset, more) = (word >> 3 & 0x1fff, word & 1);
+                fragment_id_at = at + 4;
                 at += 8;
                 protocol = (word >> 24) as u8;
-                fragment_id = id;
                 if offset != 0 {
                     part = Part::Later;
                     break;
@@ -114,9 +157,9 @@ fn extensions<B: Bytes + ?Sized>(bytes: &B, mut at: u32, mut protocol: u8) -> Op
                     part = Part::First;
                 }
             }
-            _ => return Some(Headers { at, protocol, part, fragment_id }),
+            _ => return Some(Headers { at, protocol, part, fragment_id_at }),
         }
     }
     // Either a later fragment, whose upper protocol only the first one knows, or too many headers.
-    (part == Part::Later).then_some(Headers { at, protocol, part, fragment_id })
+    (part == Part::Later).then_some(Headers { at, protocol, part, fragment_id_at })
 }

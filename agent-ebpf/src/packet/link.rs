@@ -18,7 +18,8 @@ const VLAN: u16 = 0x8100;
 const IP6: u16 = 0x86dd;
 const QINQ: u16 = 0x88a8;
 
-const ETHERNET: u32 = 14;
+/// Bytes of an Ethernet header without tags.
+pub const ETHERNET: u32 = 14;
 const TAG: u32 = 4;
 
 /// What a frame carries.
@@ -48,6 +49,17 @@ pub fn network<B: Bytes + ?Sized>(bytes: &B) -> Option<Frame> {
     Some(match ethertype {
         IP4 => Frame::Ip(Network::Ip4, at),
         IP6 => Frame::Ip(Network::Ip6, at),
+        ARP => Frame::Arp,
+        _ => Frame::Other,
+    })
+}
+
+/// The same for a frame without tags; what a tagged one carries is [`Frame::Other`].
+#[inline(always)]
+pub fn network_untagged<B: Bytes + ?Sized>(bytes: &B) -> Option<Frame> {
+    Some(match ethertype_before(bytes, ETHERNET)? {
+        IP4 => Frame::Ip(Network::Ip4, ETHERNET),
+        IP6 => Frame::Ip(Network::Ip6, ETHERNET),
         ARP => Frame::Arp,
         _ => Frame::Other,
     })

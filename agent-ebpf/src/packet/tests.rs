@@ -355,6 +355,31 @@ fn dhcp_is_never_cut_on_its_own_link_and_nowhere_else() {
     }
 }
 
+#[test]
+fn the_short_way_says_what_the_full_parser_says() {
+    for (name, bytes) in every_kind() {
+        let packet = parsed(&bytes).expect("the packet is whole");
+        let network = if packet.source.is_v4() { Network::Ip4 } else { Network::Ip6 };
+        let Some(short) = plain(&bytes[..], 0, network) else { continue };
+        assert_eq!(Some(short), Plain::of(&packet), "{name}");
+    }
+    for (is_plain, ip) in [
+        (true, v4(tcp(1, 80, ACK))),
+        (true, v6(tcp(1, 80, ACK))),
+        (true, v4(udp(1, 53))),
+        (true, v6(udp(1, 53))),
+        (false, v4(tcp(1, 80, SYN))),
+        (false, v4(tcp(1, 80, ACK)).options(&[1, 1, 1, 1])),
+        (false, v6(udp(1, 53)).extension(60, &[0; 7])),
+        (false, v4(udp(1, 53)).fragment(1, 0, true)),
+        (false, v4(echo_request(protocol::ICMP, 1))),
+    ] {
+        let bytes = ip.bytes();
+        let network = if bytes[0] >> 4 == 4 { Network::Ip4 } else { Network::Ip6 };
+        assert_eq!(plain(&bytes[..], 0, network).is_some(), is_plain, "{ip:?}");
+    }
+}
+
 /// Random bytes, and valid packets with random bytes changed: whatever comes out was really in the packet.
 #[test]
 fn no_input_panics_or_reads_what_is_not_there() {
@@ -374,7 +399,12 @@ fn no_input_panics_or_reads_what_is_not_there() {
         };
         let _ = network(&bytes[..]);
         for network in [Network::Ip4, Network::Ip6] {
-            let Ok(packet) = parse(&bytes[..], 0, network) else { continue };
+            let short = plain(&bytes[..], 0, network);
+            let Ok(packet) = parse(&bytes[..], 0, network) else {
+                assert_eq!(short, None, "{bytes:02x?}");
+                continue;
+            };
+            assert!(short.is_none() || short == Plain::of(&packet), "{bytes:02x?}");
             assert!(packet.length as usize <= bytes.len(), "{bytes:02x?}");
             assert_eq!(packet.source.is_v4(), network == Network::Ip4, "{bytes:02x?}");
             assert!(packet.part != Part::Later || packet.detail == 0, "{bytes:02x?}");

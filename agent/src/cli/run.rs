@@ -2,11 +2,10 @@
 
 use crate::config::RunOptions;
 use crate::exit::Failure;
-use crate::surface::Surface;
+use crate::start;
 
 /// Enforces until stopped.
 pub(super) fn run(options: RunOptions) -> Result<(), Failure> {
     crate::log::init(options.log_format, &options.log_level)?;
-    options.uplinks()?;
-    super::wait(async { Surface::bind(&options).await.map(drop) })
+    super::wait(start::run(options))
 }

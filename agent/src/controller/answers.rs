@@ -5,11 +5,13 @@ use std::time::UNIX_EPOCH;
 
 use bulkhead_ebpf::abi::Direction;
 
-use super::{Controller, Query};
+use super::{Controller, Query, by_source};
+use crate::desired::Member;
 use crate::kernel::Readings;
 use crate::policy::compile::RulePlace;
 use crate::policy::model::{Mode, SecurityGroup};
 use crate::view::{GroupView, RuleView, StatusView, WorkloadView};
+use crate::workload::Workload;
 
 impl Controller {
     /// Answers a question; whoever stopped waiting misses it.
@@ -29,7 +31,7 @@ impl Controller {
     }
 
     fn status(&self) -> StatusView {
-        let warnings = self.desired.iter().flat_map(|desired| desired.warnings.iter());
+        let warnings = self.state.iter().flat_map(|state| state.warnings.iter());
         StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -42,7 +44,7 @@ impl Controller {
             problems: self.problems.clone(),
             warnings: self.failures.iter().chain(warnings).cloned().chain(self.idle_groups()).collect(),
             attachments: self.kernel.attachments.views(),
-            workloads: self.workloads_by_source().iter().map(|(kind, n)| (kind.as_str().to_owned(), *n)).collect(),
+            workloads: self.state.iter().flat_map(by_source).map(|(kind, n)| (kind.as_str().to_owned(), n)).collect(),
             groups: self.policy.groups.len() as u64,
             rules: self.policy.groups.iter().map(|group| rules_of(group).count() as u64).sum(),
             maps: Vec::new(),
@@ -51,9 +53,7 @@ impl Controller {
 
     /// A selector with a typing error fails open in silence, unless somebody says so.
     fn idle_groups(&self) -> impl Iterator<Item = String> {
-        let has_members = |group: &SecurityGroup| {
-            self.desired.iter().any(|desired| desired.members.values().any(|groups| groups.contains(&group.id)))
-        };
+        let has_members = |group: &SecurityGroup| self.members().any(|(_, member)| member.groups.contains(&group.id));
         self.policy.groups.iter().filter(move |group| !has_members(group)).map(|group| {
             format!(
                 "{}: group {} selects no workload that this host knows; see `bulkhead workloads`",
@@ -62,24 +62,24 @@ impl Controller {
         })
     }
 
+    fn members(&self) -> impl Iterator<Item = &(Workload, Member)> {
+        self.state.iter().flat_map(|state| state.workloads.values())
+    }
+
     fn workloads(&self) -> Vec<WorkloadView> {
         let names: BTreeMap<_, _> = self.policy.groups.iter().map(|group| (group.id, &group.name)).collect();
-        let groups_of = |workload: &str| {
-            let ids = self.desired.iter().filter_map(|desired| desired.members.get(workload)).flatten();
-            ids.filter_map(|id| names.get(id).map(|name| (*name).clone())).collect()
-        };
-        let view = |workload: &crate::workload::Workload| WorkloadView {
+        let view = |(workload, member): &(Workload, Member)| WorkloadView {
             name: workload.name.clone(),
             source: workload.source,
             labels: workload.labels.clone(),
-            groups: groups_of(&workload.name),
+            groups: member.groups.iter().filter_map(|id| names.get(id).map(|name| (*name).clone())).collect(),
             local: workload.local,
             cgroup: workload.cgroup.as_ref().map(|cgroup| cgroup.path.clone()),
             interface: workload.interface.as_ref().map(|interface| interface.name.clone()),
             addresses: workload.addresses.clone(),
-            identity: self.numbers.identity(&workload.name),
+            identity: member.identity,
         };
-        self.view.workloads.iter().map(view).collect()
+        self.members().map(view).collect()
     }
 
     fn groups(&self) -> Vec<GroupView> {
@@ -87,8 +87,8 @@ impl Controller {
         let numbers: BTreeMap<RulePlace, u32> = self.numbers.rules.iter().collect();
         let hits_of = |place: RulePlace| numbers.get(&place).and_then(|number| hits.get(number)).copied().unwrap_or(0);
         let members_of = |group: &SecurityGroup| {
-            let members = self.desired.iter().flat_map(|desired| desired.members.iter());
-            members.filter(|(_, groups)| groups.contains(&group.id)).map(|(name, _)| name.clone()).collect()
+            let members = self.members().filter(|(_, member)| member.groups.contains(&group.id));
+            members.map(|(workload, _)| workload.name.clone()).collect()
         };
         let view = |group: &SecurityGroup| GroupView {
             name: group.name.clone(),

@@ -6,10 +6,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use bulkhead_ebpf::abi::Address;
 use ipnet::{IpNet, Ipv4Net};
 
+use crate::kernel::mirror::PrefixKey;
 use crate::policy::model::Peer;
 
 /// The CIDRs that rules name, by network. A look-up tries each prefix length in use once, so it does not grow with their
 /// number.
+#[derive(Debug)]
 pub(super) struct Cover {
     slots: HashMap<IpNet, u16>,
     /// Prefix lengths in use, longest first, by IP version.
@@ -64,12 +66,12 @@ impl Cover {
 }
 
 /// Prefix length and network as the trie's key: IPv4 in its mapped form.
-pub(super) fn key(net: IpNet) -> (u32, Address) {
+pub(super) fn key(net: IpNet) -> PrefixKey {
     let bits = match net {
         IpNet::V4(net) => 96 + u32::from(net.prefix_len()),
         IpNet::V6(net) => u32::from(net.prefix_len()),
     };
-    (bits, Address::from(net.network()))
+    PrefixKey { bits, network: Address::from(net.network()) }
 }
 
 const fn version(address: IpAddr) -> usize {

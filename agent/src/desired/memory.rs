@@ -16,7 +16,8 @@ use bulkhead_ebpf::abi::{
 use bulkhead_ebpf::tables::Tables;
 use bulkhead_ebpf::track::FlowCell;
 
-use super::Contents;
+use super::{Contents, Held};
+use crate::kernel::mirror::PrefixKey;
 
 /// Tables that hold [`Contents`].
 #[derive(Debug)]
@@ -67,7 +68,7 @@ impl MemoryTables {
 
     /// Who owns a cgroup, as the packet path finds it: the first that is known of the cgroup and its ancestors, nearest first.
     #[must_use]
-    pub fn cgroup(&self, lineage: &[u64]) -> Option<Place> {
+    pub fn cgroup_owner(&self, lineage: &[u64]) -> Option<Place> {
         lineage.iter().enumerate().find_map(|(distance, id)| {
             let mut place = *self.contents.cgroups.get(id)?;
             if distance == 0 && place.workload != 0 {
@@ -78,9 +79,16 @@ impl MemoryTables {
         })
     }
 
+    /// Who is behind the longest prefix of at most `bits` that covers an address.
+    fn covering(&self, address: &Address, bits: u32) -> Option<Party> {
+        let lengths = self.lengths.iter().filter(|length| **length <= bits);
+        let mut keys = lengths.map(|length| PrefixKey { bits: *length, network: network(address, *length) });
+        keys.find_map(|key| self.contents.cidrs.get(&key)).copied()
+    }
+
     /// Who owns an interface.
     #[must_use]
-    pub fn interface(&self, index: u32) -> Option<Place> {
+    pub fn link_owner(&self, index: u32) -> Option<Place> {
         self.contents.interfaces.get(&index).copied()
     }
 }
@@ -93,6 +101,28 @@ impl Contents {
             && self.cidrs == other.cidrs
             && self.cgroups == other.cgroups
             && self.interfaces == other.interfaces
+    }
+}
+
+impl Held for MemoryTables {
+    fn address(&self, address: &Address) -> Option<Party> {
+        self.contents.addresses.get(address).copied()
+    }
+
+    fn prefix(&self, prefix: &PrefixKey) -> Option<Party> {
+        self.covering(&prefix.network, prefix.bits)
+    }
+
+    fn cgroup(&self, id: u64) -> Option<Place> {
+        self.contents.cgroups.get(&id).copied()
+    }
+
+    fn interface(&self, index: u32) -> Option<Place> {
+        self.contents.interfaces.get(&index).copied()
+    }
+
+    fn meaning(&self, identity: u32) -> Option<Identity> {
+        self.contents.identities.get(&identity).copied()
     }
 }
 
@@ -109,8 +139,7 @@ impl Tables for MemoryTables {
         if let Some(party) = self.contents.addresses.get(address) {
             return *party;
         }
-        let covering = |length: &u32| self.contents.cidrs.get(&(*length, network(address, *length))).copied();
-        self.lengths.iter().find_map(covering).unwrap_or(Party::WORLD)
+        self.covering(address, 128).unwrap_or(Party::WORLD)
     }
 
     fn identity(&self, key: &IdentityKey) -> Option<&Identity> {
@@ -187,7 +216,7 @@ impl FlowSlots {
 }
 
 fn lengths(contents: &Contents) -> Vec<u32> {
-    let lengths: BTreeSet<u32> = contents.cidrs.keys().map(|(length, _)| *length).collect();
+    let lengths: BTreeSet<u32> = contents.cidrs.keys().map(|prefix| prefix.bits).collect();
     lengths.into_iter().rev().collect()
 }
 

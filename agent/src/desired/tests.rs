@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use bulkhead_ebpf::abi::{MAX_IDENTITY_SLOTS, SLOT_HOST, SLOT_WORLD};
+
 use super::*;
 use crate::policy::model::{Established, GroupId, Mode, Origin, Rule, SecurityGroup};
 use crate::workload::{Requirement, Selector, SourceKind};
@@ -10,7 +12,7 @@ fn origin() -> Origin {
     Origin { file: Arc::new("test.yaml".into()), line: 1, column: 1 }
 }
 
-fn group(id: u32, app: &str, peers: &[Peer]) -> SecurityGroup {
+pub(super) fn group(id: u32, app: &str, peers: &[Peer]) -> SecurityGroup {
     SecurityGroup {
         name: app.to_owned(),
         id: GroupId(id),
@@ -36,19 +38,54 @@ fn workload(name: &str, app: &str, address: &str, cgroup: Option<u64>) -> Worklo
     }
 }
 
-fn ip(text: &str) -> IpAddr {
+pub(super) fn ip(text: &str) -> IpAddr {
     text.parse().expect("a literal")
 }
 
-fn cidr(text: &str) -> Peer {
+pub(super) fn cidr(text: &str) -> Peer {
     Peer::Cidr(text.parse().expect("a literal"))
 }
 
 fn compute(groups: Vec<SecurityGroup>, workloads: &[Workload], numbers: &mut Numbers) -> Desired {
+    compute_after(groups, workloads, numbers, &Nothing)
+}
+
+fn compute_after(
+    groups: Vec<SecurityGroup>,
+    workloads: &[Workload],
+    numbers: &mut Numbers,
+    before: &impl Held,
+) -> Desired {
     let policy = Arc::new(PolicySet { groups, workloads: Vec::new() });
     let hosts = BTreeSet::from([ip("10.0.0.1"), ip("127.0.0.1")]);
-    desired(Inputs { policy: &policy, policy_is_new: true, workloads, host_addresses: &hosts, scopes: &[] }, numbers)
-        .expect("a small policy")
+    desired(
+        Inputs { policy: &policy, policy_is_new: true, workloads, host_addresses: &hosts, scopes: &[] },
+        numbers,
+        before,
+    )
+    .expect("a small policy")
+}
+
+impl Held for Contents {
+    fn address(&self, address: &Address) -> Option<Party> {
+        self.addresses.get(address).copied()
+    }
+
+    fn prefix(&self, prefix: &PrefixKey) -> Option<Party> {
+        self.cidrs.get(prefix).copied()
+    }
+
+    fn cgroup(&self, id: u64) -> Option<Place> {
+        self.cgroups.get(&id).copied()
+    }
+
+    fn interface(&self, index: u32) -> Option<Place> {
+        self.interfaces.get(&index).copied()
+    }
+
+    fn meaning(&self, identity: u32) -> Option<Identity> {
+        self.identities.get(&identity).copied()
+    }
 }
 
 /// The slots behind an address, as the kernel would find them: exact, else the longest prefix, else the world.
@@ -57,7 +94,7 @@ fn slots(desired: &Desired, address: &str) -> Vec<u16> {
     let contents = &desired.contents;
     let prefix = || {
         (0..=128).rev().find_map(|bits| {
-            contents.cidrs.iter().find(|((length, net), _)| *length == bits && covers(*length, net, &address))
+            contents.cidrs.iter().find(|(key, _)| key.bits == bits && covers(bits, &key.network, &address))
         })
     };
     let party = contents.addresses.get(&address).copied().or_else(|| prefix().map(|(_, party)| *party));
@@ -112,7 +149,7 @@ fn a_workload_is_governed_where_a_group_selects_it_and_its_numbers_stay() {
     assert!(identity(&before, 7).has(Identity::GOVERNED) && !identity(&before, 8).has(Identity::GOVERNED));
     assert_eq!(before.contents.cgroups[&7].flags, Place::STRICT_SOURCE);
 
-    let again = compute(vec![group(2, "web", &[Peer::Host])], &workloads, &mut numbers);
+    let again = compute_after(vec![group(2, "web", &[Peer::Host])], &workloads, &mut numbers, &before.contents);
     assert!(Arc::ptr_eq(&before.contents.policy, &again.contents.policy));
     assert_eq!(before.contents.cgroups, again.contents.cgroups);
     assert_eq!(before.contents.addresses, again.contents.addresses);
@@ -129,7 +166,7 @@ fn an_address_that_two_workloads_claim_has_only_what_both_share() {
     );
     assert_eq!(slots(&desired, "10.0.0.2"), [desired.contents.policy.slots[&Peer::Group(GroupId(2))]]);
     assert_eq!(desired.contents.cgroups[&7].flags, 0, "nobody can be held to an address that two claim");
-    assert_eq!(desired.warnings.len(), 1);
+    assert_eq!(desired.state.warnings.len(), 1);
 }
 
 #[test]
@@ -140,5 +177,5 @@ fn a_workload_in_more_groups_than_fit_is_denied_altogether() {
     let desired = compute(groups, &[workload("web-1", "web", "10.0.0.2", Some(7))], &mut Numbers::default());
     let identity = desired.contents.identities[&desired.contents.cgroups[&7].identity];
     assert!(identity.has(Identity::GOVERNED | Identity::FULL));
-    assert!(desired.warnings[0].contains("web-1"));
+    assert!(desired.state.warnings[0].contains("web-1"));
 }

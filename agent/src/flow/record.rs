@@ -61,7 +61,7 @@ impl Recorder {
 
     /// Takes one event.
     pub fn record(&self, event: &Event) {
-        let flow = Arc::new(flow_of(event, &self.names.load(), SystemTime::now()));
+        let flow = Arc::new(flow_of(event, &self.names.read(), SystemTime::now()));
         if event.verdict != Verdict::Allow as u8 {
             self.log(&flow);
         }

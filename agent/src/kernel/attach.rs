@@ -1,7 +1,7 @@
 //! Attaching: links, pinned so that they outlive the agent, replaced in place when a new agent takes over.
 
 mod interface;
-mod link;
+pub(super) mod link;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -232,7 +232,10 @@ impl Attachments {
 
 /// Pins a link, replacing an older pin in one step: at no time does nothing hold the hook.
 fn pin_over(link: FdLink, pin: &Path) -> Result<(), KernelError> {
-    let fresh = pin.with_extension("new");
+    // A bpffs takes no dots in names.
+    let mut fresh = pin.as_os_str().to_owned();
+    fresh.push("_new");
+    let fresh = PathBuf::from(fresh);
     if fresh.exists() {
         fs::remove_file(&fresh).map_err(|source| file("removing", &fresh, source))?;
     }

@@ -10,7 +10,7 @@ use super::error::KernelError;
 use super::pin::Pins;
 
 /// The eBPF object that the build script made.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs"));
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs"));
 
 /// Maps that are pinned, so that a later agent finds them as they are.
 pub const MAPS: [&str; 15] = [

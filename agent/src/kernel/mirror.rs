@@ -2,77 +2,48 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::io;
 
-use aya::maps::lpm_trie::Key;
+use aya::Pod;
 use aya::maps::{MapData, MapError};
-use bulkhead_ebpf::abi::{Address, Party};
+use bulkhead_ebpf::abi::Address;
 
+use super::batch::BatchMap;
 use super::error::KernelError;
+use super::pin::Pins;
 
-/// The kernel's side of a mirrored map.
-pub trait Backing<K, V> {
-    /// Inserts or replaces an entry.
-    ///
-    /// # Errors
-    /// As the kernel's `BPF_MAP_UPDATE_ELEM`: E2BIG or ENOSPC where the map is full.
-    fn write(&mut self, key: &K, value: &V) -> Result<(), MapError>;
-    /// Removes an entry.
-    ///
-    /// # Errors
-    /// As the kernel's `BPF_MAP_DELETE_ELEM`.
-    fn erase(&mut self, key: &K) -> Result<(), MapError>;
-    /// Every entry.
-    ///
-    /// # Errors
-    /// As the kernel's `BPF_MAP_GET_NEXT_KEY`.
-    fn entries(&self) -> Result<Vec<(K, V)>, MapError>;
+/// Key of a longest-prefix map (`struct bpf_lpm_trie_key_u8` in include/uapi/linux/bpf.h).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PrefixKey {
+    /// Bits that count, of the mapped form.
+    pub bits: u32,
+    /// The network.
+    pub network: Address,
 }
 
-impl<K: aya::Pod, V: aya::Pod> Backing<K, V> for aya::maps::HashMap<MapData, K, V> {
-    fn write(&mut self, key: &K, value: &V) -> Result<(), MapError> {
-        self.insert(key, value, 0)
-    }
-
-    fn erase(&mut self, key: &K) -> Result<(), MapError> {
-        self.remove(key)
-    }
-
-    fn entries(&self) -> Result<Vec<(K, V)>, MapError> {
-        self.iter().collect()
-    }
-}
-
-impl Backing<(u32, Address), Party> for aya::maps::LpmTrie<MapData, Address, Party> {
-    fn write(&mut self, key: &(u32, Address), value: &Party) -> Result<(), MapError> {
-        self.insert(&Key::new(key.0, key.1), value, 0)
-    }
-
-    fn erase(&mut self, key: &(u32, Address)) -> Result<(), MapError> {
-        self.remove(&Key::new(key.0, key.1))
-    }
-
-    fn entries(&self) -> Result<Vec<((u32, Address), Party)>, MapError> {
-        self.iter().map(|entry| entry.map(|(key, value)| ((key.prefix_len(), key.data()), value))).collect()
-    }
-}
+// SAFETY: repr(C) of two types without padding that may hold any bits.
+unsafe impl Pod for PrefixKey {}
 
 /// A map and its content.
 #[derive(Debug)]
-pub struct Mirror<K, V, B> {
+pub struct Mirror<K, V> {
     name: &'static str,
-    backing: B,
+    map: BatchMap<K, V>,
     content: HashMap<K, V>,
 }
 
-impl<K: Clone + Eq + Hash, V: Copy + PartialEq, B: Backing<K, V>> Mirror<K, V, B> {
-    /// Reads what the map holds, from an earlier agent perhaps.
+impl<K: Pod + Default + Eq + Hash, V: Pod + Default + PartialEq> Mirror<K, V> {
+    /// Opens a pinned map and reads what it holds, from an earlier agent perhaps.
     ///
     /// # Errors
     /// [`KernelError::Map`].
-    pub fn read(name: &'static str, backing: B) -> Result<Self, KernelError> {
-        let entries =
-            backing.entries().map_err(|source| KernelError::Map { map: name, operation: "reading", source })?;
-        Ok(Self { name, backing, content: entries.into_iter().collect() })
+    pub fn open(pins: &Pins, name: &'static str) -> Result<Self, KernelError> {
+        let fail = |operation, source| KernelError::Map { map: name, operation, source };
+        let data = MapData::from_pin(pins.map(name)).map_err(|source| fail("opening", source))?;
+        let map = BatchMap::new(data).map_err(|source| fail("opening", MapError::IoError(source)))?;
+        let entries = map.entries().map_err(|source| fail("reading", MapError::IoError(source)))?;
+        Ok(Self { name, map, content: entries.into_iter().collect() })
     }
 
     /// What the map holds.
@@ -80,51 +51,50 @@ impl<K: Clone + Eq + Hash, V: Copy + PartialEq, B: Backing<K, V>> Mirror<K, V, B
         &self.content
     }
 
-    /// Writes one entry, unless it is there already.
+    /// Writes one entry, unless it is there already. True where it was not.
     ///
     /// # Errors
     /// [`KernelError::Map`]: the map is full.
-    pub fn set(&mut self, key: &K, value: V) -> Result<bool, KernelError> {
-        if self.content.get(key) == Some(&value) {
-            return Ok(false);
-        }
-        self.backing.write(key, &value).map_err(|source| KernelError::Map {
-            map: self.name,
-            operation: "writing an entry",
-            source,
-        })?;
-        self.content.insert(key.clone(), value);
-        Ok(true)
+    pub fn set(&mut self, key: K, value: V) -> Result<bool, KernelError> {
+        self.set_all([(key, value)])
     }
 
-    /// Removes one entry, if it is there.
+    /// Writes those entries that are not there already. True where any was not.
+    ///
+    /// # Errors
+    /// [`KernelError::Map`]: the map is full. Some may be written then, which shows in [`Self::content`] as not written.
+    pub fn set_all(&mut self, entries: impl IntoIterator<Item = (K, V)>) -> Result<bool, KernelError> {
+        let changed: Vec<(K, V)> =
+            entries.into_iter().filter(|(key, value)| self.content.get(key) != Some(value)).collect();
+        self.map.update(&changed).map_err(|source| self.failed("writing", source))?;
+        let any = !changed.is_empty();
+        self.content.extend(changed);
+        Ok(any)
+    }
+
+    /// Removes entries, where they are there. True where any was.
     ///
     /// # Errors
     /// [`KernelError::Map`].
-    pub fn unset(&mut self, key: &K) -> Result<bool, KernelError> {
-        if !self.content.contains_key(key) {
-            return Ok(false);
+    pub fn unset_all(&mut self, keys: impl IntoIterator<Item = K>) -> Result<bool, KernelError> {
+        let stale: Vec<K> = keys.into_iter().filter(|key| self.content.contains_key(key)).collect();
+        self.map.delete(&stale).map_err(|source| self.failed("deleting", source))?;
+        for key in &stale {
+            self.content.remove(key);
         }
-        match self.backing.erase(key) {
-            // Somebody else removed it, or an LRU map gave it up.
-            Ok(()) | Err(MapError::KeyNotFound) => {}
-            Err(source) => {
-                return Err(KernelError::Map { map: self.name, operation: "removing an entry", source });
-            }
-        }
-        self.content.remove(key);
-        Ok(true)
+        Ok(!stale.is_empty())
     }
 
-    /// Removes every entry that `keep` does not want.
+    /// Removes every entry that `keep` does not want. True where there was any.
     ///
     /// # Errors
     /// [`KernelError::Map`].
     pub fn retain(&mut self, keep: impl Fn(&K) -> bool) -> Result<bool, KernelError> {
-        let stale: Vec<K> = self.content.keys().filter(|key| !keep(key)).cloned().collect();
-        for key in &stale {
-            self.unset(key)?;
-        }
-        Ok(!stale.is_empty())
+        let stale: Vec<K> = self.content.keys().filter(|key| !keep(key)).copied().collect();
+        self.unset_all(stale)
+    }
+
+    fn failed(&self, operation: &'static str, source: io::Error) -> KernelError {
+        KernelError::Map { map: self.name, operation, source: MapError::IoError(source) }
     }
 }

@@ -18,6 +18,7 @@ use bulkhead_ebpf::abi::LAYOUT;
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
+use super::attach::link;
 use super::error::KernelError;
 
 /// The directories of one agent's pins.
@@ -115,6 +116,11 @@ fn remove_below(root: &Path) -> Result<Vec<String>, KernelError> {
             let Ok(entries) = fs::read_dir(&directory) else { continue };
             for entry in entries.filter_map(Result::ok) {
                 let path = entry.path();
+                if kind == "links"
+                    && let Err(error) = link::detach(&path)
+                {
+                    tracing::debug!(%error, "{} goes off its hook a moment after its pin", path.display());
+                }
                 fs::remove_file(&path).map_err(|source| file("removing", &path, source))?;
                 removed.push(format!("{} {}", kind.trim_end_matches('s'), entry.file_name().to_string_lossy()));
             }

@@ -12,36 +12,36 @@
 //! flows are judged again.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::path::Path;
 use std::sync::Arc;
 
-use aya::maps::{Array, HashMap as KernelHash, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use bulkhead_ebpf::abi::{
     Address, Control, IDENTITY_WORLD, Identity, IdentityKey, Party, Place, Row, RowKey, RuleKey, RuleRef, Settings,
 };
 
 use super::error::KernelError;
-use super::mirror::Mirror;
+use super::mirror::{Mirror, PrefixKey};
 use super::pin::{Pins, file};
 use super::port_table::PortTable;
-use crate::desired::Contents;
+use crate::desired::patch::Patch;
+use crate::desired::{Contents, Held};
 use crate::policy::compile::CompiledPolicy;
-
-type Hash<K, V> = Mirror<K, V, KernelHash<MapData, K, V>>;
 
 /// The agent's hand on the maps. There is one.
 pub struct Tables {
     control: Array<MapData, Control>,
     settings: Settings,
     generation: u32,
-    addresses: Hash<Address, Party>,
-    cidrs: Mirror<(u32, Address), Party, LpmTrie<MapData, Address, Party>>,
-    cgroups: Hash<u64, Place>,
-    interfaces: Hash<u32, Place>,
-    identities: Hash<IdentityKey, Identity>,
-    rows: Hash<RowKey, Row>,
-    rules: Hash<RuleKey, RuleRef>,
+    addresses: Mirror<Address, Party>,
+    cidrs: Mirror<PrefixKey, Party>,
+    cgroups: Mirror<u64, Place>,
+    interfaces: Mirror<u32, Place>,
+    identities: Mirror<IdentityKey, Identity>,
+    rows: Mirror<RowKey, Row>,
+    rules: Mirror<RuleKey, RuleRef>,
     ports: PortTable,
     hits: PerCpuArray<MapData, u64>,
     cpus: usize,
@@ -79,13 +79,13 @@ impl Tables {
             control,
             settings,
             generation,
-            addresses: Mirror::read("ADDRESSES", open(pins, "ADDRESSES")?)?,
-            cidrs: Mirror::read("CIDRS", open(pins, "CIDRS")?)?,
-            cgroups: Mirror::read("CGROUPS", open(pins, "CGROUPS")?)?,
-            interfaces: Mirror::read("INTERFACES", open(pins, "INTERFACES")?)?,
-            identities: Mirror::read("IDENTITIES", open(pins, "IDENTITIES")?)?,
-            rows: Mirror::read("ROWS", open(pins, "ROWS")?)?,
-            rules: Mirror::read("RULE_REFS", open(pins, "RULE_REFS")?)?,
+            addresses: Mirror::open(pins, "ADDRESSES")?,
+            cidrs: Mirror::open(pins, "CIDRS")?,
+            cgroups: Mirror::open(pins, "CGROUPS")?,
+            interfaces: Mirror::open(pins, "INTERFACES")?,
+            identities: Mirror::open(pins, "IDENTITIES")?,
+            rows: Mirror::open(pins, "ROWS")?,
+            rules: Mirror::open(pins, "RULE_REFS")?,
             ports: PortTable::map(&ports)?,
             hits: open(pins, "RULE_HITS")?,
             cpus: nr_cpus()
@@ -156,9 +156,10 @@ impl Tables {
             self.policy = Some(contents.policy.clone());
         } else {
             let active = self.generation & 1;
-            for (identity, meaning) in &contents.identities {
-                self.identities.set(&IdentityKey { identity: *identity, copy: active }, *meaning)?;
-            }
+            let meanings = contents.identities.iter();
+            self.identities.set_all(
+                meanings.map(|(identity, meaning)| (IdentityKey { identity: *identity, copy: active }, *meaning)),
+            )?;
         }
         let moved = self.place(contents)?;
         if moved {
@@ -172,6 +173,29 @@ impl Tables {
             (false, true) => Applied::Workloads,
             (false, false) => Applied::Unchanged,
         })
+    }
+
+    /// Writes a few entries of the copy in force.
+    ///
+    /// # Errors
+    /// [`KernelError::Map`]: a map is full; what was not written is missing, which denies.
+    pub fn patch(&mut self, patch: &Patch) -> Result<Applied, KernelError> {
+        let copy = self.generation & 1;
+        self.identities.set_all(
+            patch.identities.iter().map(|(identity, meaning)| (IdentityKey { identity: *identity, copy }, *meaning)),
+        )?;
+        // Additions first, so that what moves is never nowhere.
+        let mut moved = self.cgroups.set_all(written(&patch.cgroups))?;
+        moved |= self.interfaces.set_all(written(&patch.interfaces))?;
+        moved |= self.addresses.set_all(written(&patch.addresses))?;
+        moved |= self.addresses.unset_all(removed(&patch.addresses))?;
+        moved |= self.cgroups.unset_all(removed(&patch.cgroups))?;
+        moved |= self.interfaces.unset_all(removed(&patch.interfaces))?;
+        if !moved {
+            return Ok(Applied::Unchanged);
+        }
+        self.commit(self.generation.wrapping_add(2))?;
+        Ok(Applied::Workloads)
     }
 
     /// Whether an identity that packets may be using would mean something else.
@@ -188,95 +212,88 @@ impl Tables {
         let in_copy = |key: &RowKey| RowKey { copy: copy as u8, ..*key };
         let out_of_copy = |key: &RowKey| RowKey { copy: 0, ..*key };
         self.rows.retain(|key| u32::from(key.copy) != copy || policy.rows.contains_key(&out_of_copy(key)))?;
-        for (key, row) in &policy.rows {
-            self.rows.set(&in_copy(key), *row)?;
-        }
+        self.rows.set_all(policy.rows.iter().map(|(key, row)| (in_copy(key), *row)))?;
         self.rules.retain(|key| {
             u32::from(key.row.copy) != copy
                 || policy.rules.contains_key(&RuleKey { row: out_of_copy(&key.row), ..*key })
         })?;
-        for (key, rule) in &policy.rules {
-            self.rules.set(&RuleKey { row: in_copy(&key.row), ..*key }, *rule)?;
-        }
+        let in_rules = policy.rules.iter();
+        self.rules.set_all(in_rules.map(|(key, rule)| (RuleKey { row: in_copy(&key.row), ..*key }, *rule)))?;
         self.ports.write(copy, &policy.ports.table());
         self.identities.retain(|key| key.copy != copy || contents.identities.contains_key(&key.identity))?;
-        for (identity, meaning) in &contents.identities {
-            self.identities.set(&IdentityKey { identity: *identity, copy }, *meaning)?;
-        }
+        let meanings = contents.identities.iter();
+        self.identities
+            .set_all(meanings.map(|(identity, meaning)| (IdentityKey { identity: *identity, copy }, *meaning)))?;
         // Prefixes that go are still in the trie when the generation flips: until then they must mean, in the new copy,
         // what covers them there.
-        let going: Vec<(u32, u32)> = self
-            .cidrs
-            .content()
-            .iter()
-            .filter(|(key, party)| {
-                !contents.cidrs.contains_key(key) && !contents.identities.contains_key(&party.identity)
+        let going = self.cidrs.content().iter().filter(|(key, party)| {
+            !contents.cidrs.contains_key(key) && !contents.identities.contains_key(&party.identity)
+        });
+        let going: Vec<(IdentityKey, Identity)> = going
+            .filter_map(|(key, party)| {
+                let meaning = contents.identities.get(&covering(&contents.cidrs, *key).identity)?;
+                Some((IdentityKey { identity: party.identity, copy }, *meaning))
             })
-            .map(|(key, party)| (party.identity, covering(&contents.cidrs, *key).identity))
             .collect();
-        for (identity, stands_for) in going {
-            if let Some(meaning) = contents.identities.get(&stands_for) {
-                self.identities.set(&IdentityKey { identity, copy }, *meaning)?;
-            }
-        }
+        self.identities.set_all(going)?;
         Ok(())
     }
 
     /// Steps 2 and 3.
     fn split(&mut self, active: u32, contents: &Contents) -> Result<(), KernelError> {
-        for (address, party) in &contents.addresses {
-            if let Some(old) = self.addresses.content().get(address).copied() {
-                self.precede(active, old.identity, party.identity)?;
-                self.addresses.set(address, Party { identity: party.identity, ..old })?;
-            }
-        }
-        for (key, party) in &contents.cidrs {
-            let old = self.cidrs.content().get(key).copied();
-            let old = old.unwrap_or_else(|| covering(self.cidrs.content(), *key));
-            self.precede(active, old.identity, party.identity)?;
-            self.cidrs.set(key, *party)?;
-        }
-        for (cgroup, place) in &contents.cgroups {
-            if let Some(old) = self.cgroups.content().get(cgroup).copied() {
-                self.precede(active, old.identity, place.identity)?;
-                self.cgroups.set(cgroup, Place { identity: place.identity, ..old })?;
-            }
-        }
-        for (interface, place) in &contents.interfaces {
-            if let Some(old) = self.interfaces.content().get(interface).copied() {
-                self.precede(active, old.identity, place.identity)?;
-                self.interfaces.set(interface, Place { identity: place.identity, ..old })?;
-            }
-        }
+        let old_addresses = self.addresses.content();
+        let addresses: Vec<(Address, Party, u32)> = contents
+            .addresses
+            .iter()
+            .filter_map(|(address, party)| {
+                let old = *old_addresses.get(address)?;
+                Some((*address, Party { identity: party.identity, ..old }, old.identity))
+            })
+            .collect();
+        let old_cidrs = self.cidrs.content();
+        let cidrs: Vec<(PrefixKey, Party, u32)> = contents
+            .cidrs
+            .iter()
+            .map(|(key, party)| {
+                let old = old_cidrs.get(key).copied().unwrap_or_else(|| covering(old_cidrs, *key));
+                (*key, *party, old.identity)
+            })
+            .collect();
+        let cgroups = renumbered(self.cgroups.content(), &contents.cgroups);
+        let interfaces = renumbered(self.interfaces.content(), &contents.interfaces);
+        let mut numbers: HashMap<u32, u32> = HashMap::new();
+        numbers.extend(addresses.iter().map(|(_, party, old)| (party.identity, *old)));
+        numbers.extend(cidrs.iter().map(|(_, party, old)| (party.identity, *old)));
+        numbers.extend(cgroups.iter().map(|(_, place, old)| (place.identity, *old)));
+        numbers.extend(interfaces.iter().map(|(_, place, old)| (place.identity, *old)));
+        self.precede(active, &numbers)?;
+        self.addresses.set_all(addresses.into_iter().map(|(address, party, _)| (address, party)))?;
+        self.cidrs.set_all(cidrs.into_iter().map(|(key, party, _)| (key, party)))?;
+        self.cgroups.set_all(cgroups.into_iter().map(|(cgroup, place, _)| (cgroup, place)))?;
+        self.interfaces.set_all(interfaces.into_iter().map(|(interface, place, _)| (interface, place)))?;
         Ok(())
     }
 
-    /// Gives a new number the meaning of the old one in the active copy.
-    fn precede(&mut self, copy: u32, old: u32, new: u32) -> Result<(), KernelError> {
-        let key = IdentityKey { identity: new, copy };
-        if old == new || self.identities.content().contains_key(&key) {
-            return Ok(());
-        }
-        let meaning = self.identities.content().get(&IdentityKey { identity: old, copy }).copied();
-        self.identities.set(&key, meaning.unwrap_or(Identity::NOBODY))?;
+    /// Gives each new number the meaning of the old one in the active copy.
+    fn precede(&mut self, copy: u32, old_of_new: &HashMap<u32, u32>) -> Result<(), KernelError> {
+        let known = self.identities.content();
+        let meanings: Vec<(IdentityKey, Identity)> = old_of_new
+            .iter()
+            .filter(|(new, old)| new != old)
+            .map(|(new, old)| (IdentityKey { identity: *new, copy }, IdentityKey { identity: *old, copy }))
+            .filter(|(new, _)| !known.contains_key(new))
+            .map(|(new, old)| (new, known.get(&old).copied().unwrap_or(Identity::NOBODY)))
+            .collect();
+        self.identities.set_all(meanings)?;
         Ok(())
     }
 
     /// Step 5: who is where. Additions first, so that what moves is never nowhere.
     fn place(&mut self, contents: &Contents) -> Result<bool, KernelError> {
-        let mut moved = false;
-        for (cgroup, place) in &contents.cgroups {
-            moved |= self.cgroups.set(cgroup, *place)?;
-        }
-        for (interface, place) in &contents.interfaces {
-            moved |= self.interfaces.set(interface, *place)?;
-        }
-        for (address, party) in &contents.addresses {
-            moved |= self.addresses.set(address, *party)?;
-        }
-        for (key, party) in &contents.cidrs {
-            moved |= self.cidrs.set(key, *party)?;
-        }
+        let mut moved = self.cgroups.set_all(copied(&contents.cgroups))?;
+        moved |= self.interfaces.set_all(copied(&contents.interfaces))?;
+        moved |= self.addresses.set_all(copied(&contents.addresses))?;
+        moved |= self.cidrs.set_all(copied(&contents.cidrs))?;
         moved |= self.addresses.retain(|address| contents.addresses.contains_key(address))?;
         moved |= self.cidrs.retain(|key| contents.cidrs.contains_key(key))?;
         moved |= self.cgroups.retain(|cgroup| contents.cgroups.contains_key(cgroup))?;
@@ -296,15 +313,59 @@ impl Tables {
     }
 }
 
+impl Held for Tables {
+    fn address(&self, address: &Address) -> Option<Party> {
+        self.addresses.content().get(address).copied()
+    }
+
+    fn prefix(&self, prefix: &PrefixKey) -> Option<Party> {
+        let cidrs = self.cidrs.content();
+        Some(cidrs.get(prefix).copied().unwrap_or_else(|| covering(cidrs, *prefix)))
+    }
+
+    fn cgroup(&self, id: u64) -> Option<Place> {
+        self.cgroups.content().get(&id).copied()
+    }
+
+    fn interface(&self, index: u32) -> Option<Place> {
+        self.interfaces.content().get(&index).copied()
+    }
+
+    fn meaning(&self, identity: u32) -> Option<Identity> {
+        self.identities.content().get(&IdentityKey { identity, copy: self.generation & 1 }).copied()
+    }
+}
+
+/// Places under their new numbers and otherwise as they were, with the old number.
+fn renumbered<K: Copy + Eq + Hash>(old: &HashMap<K, Place>, new: &HashMap<K, Place>) -> Vec<(K, Place, u32)> {
+    let both = new.iter().filter_map(|(key, place)| Some((*key, place, old.get(key)?)));
+    both.map(|(key, place, old)| (key, Place { identity: place.identity, ..*old }, old.identity)).collect()
+}
+
+fn written<'a, K: Copy + 'a, V: Copy + 'a>(
+    entries: impl IntoIterator<Item = (&'a K, &'a Option<V>)>,
+) -> impl Iterator<Item = (K, V)> {
+    entries.into_iter().filter_map(|(key, value)| Some((*key, (*value)?)))
+}
+
+fn removed<'a, K: Copy + 'a, V: 'a>(
+    entries: impl IntoIterator<Item = (&'a K, &'a Option<V>)>,
+) -> impl Iterator<Item = K> {
+    entries.into_iter().filter(|(_, value)| value.is_none()).map(|(key, _)| *key)
+}
+
+fn copied<K: Copy, V: Copy>(entries: &HashMap<K, V>) -> impl Iterator<Item = (K, V)> {
+    entries.iter().map(|(key, value)| (*key, *value))
+}
+
 /// What the longest proper prefix of `key` says, or the world.
-fn covering(cidrs: &HashMap<(u32, Address), Party>, key: (u32, Address)) -> Party {
-    let (bits, network) = key;
-    let network = u128::from_be_bytes(network.octets());
-    (0..bits)
+fn covering(cidrs: &HashMap<PrefixKey, Party>, key: PrefixKey) -> Party {
+    let network = u128::from_be_bytes(key.network.octets());
+    (0..key.bits)
         .rev()
         .find_map(|bits| {
             let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
-            cidrs.get(&(bits, Address::v6((network & mask).to_be_bytes()))).copied()
+            cidrs.get(&PrefixKey { bits, network: Address::v6((network & mask).to_be_bytes()) }).copied()
         })
         .unwrap_or(Party { identity: IDENTITY_WORLD, ..Party::WORLD })
 }

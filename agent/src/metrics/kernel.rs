@@ -64,7 +64,7 @@ impl KernelCollector {
 
     fn rule_hits(&self) -> MetricFamily {
         let hits: HashMap<u32, u64> = self.readings.rule_hits().into_iter().collect();
-        let names = self.names.load();
+        let names = self.names.read();
         // Summed, because a scrape that shows a series twice is refused whole.
         let mut sums: BTreeMap<(&str, &str, usize), u64> = BTreeMap::new();
         for (number, rule) in &names.rules {

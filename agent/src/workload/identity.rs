@@ -1,78 +1,113 @@
 //! Identities: host-local numbers for distinct sets of groups, numbered so that a policy change can be atomic.
 //!
 //! A packet finds an identity through an address, a cgroup or an interface, and reads what it means from the copy of the
-//! tables that is in force. So a number must not change hands when the policy flips: parties that shared a number and now
+//! tables that is in force. So a number must not change hands when the policy flips: holders that shared a number and now
 //! differ are split beforehand, the new numbers meaning the old set in the old copy.
+//!
+//! Holders are many (a million addresses) and what they hold is little, so nothing is kept of a holder: what counts is the
+//! number that it holds in the kernel today, and what it shall mean.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::collections::{BTreeSet, HashMap};
 
 use bulkhead_ebpf::abi::{IDENTITY_WORLD, Identity};
 
+/// The number that a holder has in the kernel today, if any, and what it shall mean.
+pub type Holding = (Option<u32>, Identity);
+
 /// The numbers in use.
 #[derive(Debug)]
-pub struct Identities<K> {
-    numbers: HashMap<K, u32>,
-    meanings: HashMap<u32, Identity>,
+pub struct Identities {
+    by_meaning: HashMap<Identity, u32>,
     next: u32,
 }
 
-impl<K> Default for Identities<K> {
+impl Default for Identities {
     fn default() -> Self {
-        Self { numbers: HashMap::new(), meanings: HashMap::new(), next: IDENTITY_WORLD + 1 }
+        Self::above(IDENTITY_WORLD)
     }
 }
 
-impl<K: Clone + Eq + Hash> Identities<K> {
+/// The number of each distinct holding.
+#[derive(Debug, Default)]
+pub struct Assignment {
+    numbers: HashMap<Holding, u32>,
+    /// What each number means.
+    pub meanings: HashMap<u32, Identity>,
+}
+
+impl Assignment {
+    /// The number for a holding that was assigned.
+    #[must_use]
+    pub fn number(&self, holding: &Holding) -> u32 {
+        *self.numbers.get(holding).expect("every holding was assigned before it is asked for")
+    }
+}
+
+impl Identities {
     /// Numbers from above `last`.
     #[must_use]
     pub fn above(last: u32) -> Self {
-        Self { next: last.checked_add(1).unwrap_or(IDENTITY_WORLD + 1), ..Self::default() }
+        Self { by_meaning: HashMap::new(), next: last.checked_add(1).unwrap_or(IDENTITY_WORLD + 1) }
     }
 
-    /// Numbers every party anew, and returns what each number now means.
+    /// Numbers all distinct holdings anew. `means_today` says what a number means in the copy in force.
     ///
-    /// With `flips`, a party never moves to a number that already means something else in the copy in force.
-    pub fn assign(&mut self, parties: &[(K, Identity)], flips: bool) -> HashMap<u32, Identity> {
-        let mut meanings: HashMap<u32, Identity> = HashMap::new();
-        let mut by_meaning: HashMap<Identity, u32> = HashMap::new();
-        let mut numbers: HashMap<K, u32> = HashMap::with_capacity(parties.len());
-
+    /// With `flips`, a holder never moves to a number that means something else in the copy in force.
+    pub fn assign(
+        &mut self,
+        holdings: &BTreeSet<Holding>,
+        means_today: impl Fn(u32) -> Option<Identity>,
+        flips: bool,
+    ) -> Assignment {
+        let mut assignment = Assignment::default();
+        self.by_meaning.clear();
         // Whoever means what it meant before keeps its number.
-        for (party, meaning) in parties {
-            if let Some(number) = self.numbers.get(party)
-                && self.meanings.get(number) == Some(meaning)
+        for holding @ (old, meaning) in holdings {
+            if let Some(old) = old
+                && *old != IDENTITY_WORLD
+                && means_today(*old).as_ref() == Some(meaning)
             {
-                meanings.insert(*number, *meaning);
-                by_meaning.insert(*meaning, *number);
-                numbers.insert(party.clone(), *number);
+                self.by_meaning.insert(*meaning, *old);
+                assignment.meanings.insert(*old, *meaning);
+                assignment.numbers.insert(*holding, *old);
             }
         }
         // A flip gives the others their old number where all of its holders agree on the new meaning; the first one claims
         // it, and those who differ are split off, one new number for each old number and new meaning.
-        let mut splits: HashMap<(u32, Identity), u32> = HashMap::new();
-        for (party, meaning) in parties {
-            if numbers.contains_key(party) {
+        for holding @ (old, meaning) in holdings {
+            if assignment.numbers.contains_key(holding) {
                 continue;
             }
-            let old = self.numbers.get(party).copied().filter(|_| flips);
-            let number = match old {
-                Some(old) if !meanings.contains_key(&old) => old,
-                Some(old) if meanings[&old] == *meaning => old,
-                Some(old) => *splits.entry((old, *meaning)).or_insert_with(|| fresh(&mut self.next)),
-                None => *by_meaning.entry(*meaning).or_insert_with(|| fresh(&mut self.next)),
+            let may_stay = |old: u32| {
+                old != IDENTITY_WORLD
+                    && means_today(old).is_some()
+                    && assignment.meanings.get(&old).is_none_or(|known| known == meaning)
             };
-            meanings.insert(number, *meaning);
-            numbers.insert(party.clone(), number);
+            let number = match old {
+                Some(old) if flips && may_stay(*old) => *old,
+                Some(_) if flips => fresh(&mut self.next),
+                _ => *self.by_meaning.entry(*meaning).or_insert_with(|| fresh(&mut self.next)),
+            };
+            assignment.meanings.insert(number, *meaning);
+            assignment.numbers.insert(*holding, number);
         }
-        self.numbers = numbers;
-        self.meanings.clone_from(&meanings);
-        meanings
+        assignment
     }
 
-    /// A party's number; the world's where it has none.
-    pub fn of(&self, party: &K) -> u32 {
-        self.numbers.get(party).copied().unwrap_or(IDENTITY_WORLD)
+    /// The number for a meaning while no policy changes, and whether it is a new one.
+    pub fn intern(&mut self, meaning: &Identity) -> (u32, bool) {
+        if let Some(number) = self.by_meaning.get(meaning) {
+            return (*number, false);
+        }
+        let number = fresh(&mut self.next);
+        self.by_meaning.insert(*meaning, number);
+        (number, true)
+    }
+
+    /// How many meanings are numbered.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.by_meaning.len()
     }
 }
 
@@ -92,38 +127,57 @@ mod tests {
         identity
     }
 
-    fn parties(list: &[(&'static str, u16)]) -> Vec<(&'static str, Identity)> {
-        list.iter().map(|(name, slot)| (*name, meaning(*slot))).collect()
+    /// Numbers for holders, given what they held before and what they shall mean.
+    struct World {
+        identities: Identities,
+        meanings: HashMap<u32, Identity>,
+        held: HashMap<&'static str, u32>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self { identities: Identities::default(), meanings: HashMap::new(), held: HashMap::new() }
+        }
+
+        fn assign(&mut self, list: &[(&'static str, u16)], flips: bool) {
+            let holdings: Vec<(&'static str, Holding)> =
+                list.iter().map(|(name, slot)| (*name, (self.held.get(name).copied(), meaning(*slot)))).collect();
+            let distinct = holdings.iter().map(|(_, holding)| *holding).collect();
+            let assignment = self.identities.assign(&distinct, |number| self.meanings.get(&number).copied(), flips);
+            self.held = holdings.iter().map(|(name, holding)| (*name, assignment.number(holding))).collect();
+            self.meanings = assignment.meanings;
+        }
     }
 
     #[test]
-    fn parties_that_mean_the_same_share_a_number() {
-        let mut identities = Identities::default();
-        let meanings = identities.assign(&parties(&[("a", 2), ("b", 2), ("c", 3)]), false);
-        assert_eq!(identities.of(&"a"), identities.of(&"b"));
-        assert_ne!(identities.of(&"a"), identities.of(&"c"));
-        assert_eq!(meanings.len(), 2);
+    fn holders_that_mean_the_same_share_a_number() {
+        let mut world = World::new();
+        world.assign(&[("a", 2), ("b", 2), ("c", 3)], false);
+        assert_eq!(world.held["a"], world.held["b"]);
+        assert_ne!(world.held["a"], world.held["c"]);
+        assert_eq!(world.meanings.len(), 2);
     }
 
     #[test]
     fn a_relabelled_workload_moves_and_nobody_else_does() {
-        let mut identities = Identities::default();
-        identities.assign(&parties(&[("a", 2), ("b", 2), ("c", 3)]), false);
-        let (b, c) = (identities.of(&"b"), identities.of(&"c"));
-        identities.assign(&parties(&[("a", 3), ("b", 2), ("c", 3)]), false);
-        assert_eq!((identities.of(&"a"), identities.of(&"b"), identities.of(&"c")), (c, b, c));
+        let mut world = World::new();
+        world.assign(&[("a", 2), ("b", 2), ("c", 3)], false);
+        let (b, c) = (world.held["b"], world.held["c"]);
+        world.assign(&[("a", 3), ("b", 2), ("c", 3)], false);
+        assert_eq!((world.held["a"], world.held["b"], world.held["c"]), (c, b, c));
     }
 
     #[test]
     fn a_flip_renames_nobody_who_stays_together_and_splits_those_who_part() {
-        let mut identities = Identities::default();
-        identities.assign(&parties(&[("a", 2), ("b", 2), ("c", 3), ("d", 3)]), false);
-        let (shared, c) = (identities.of(&"a"), identities.of(&"c"));
+        let mut world = World::new();
+        world.assign(&[("a", 2), ("b", 2), ("c", 3), ("d", 3)], false);
+        let (shared, c) = (world.held["a"], world.held["c"]);
         // Slots are numbered anew: a stays with nobody, b joins what c and d become.
-        let meanings = identities.assign(&parties(&[("a", 8), ("b", 9), ("c", 9), ("d", 9)]), true);
-        assert_eq!((identities.of(&"c"), identities.of(&"d")), (c, c));
-        assert_eq!(identities.of(&"a"), shared);
-        assert!(![shared, c].contains(&identities.of(&"b")), "b must not take a number that means c in the old copy");
-        assert_eq!(meanings[&identities.of(&"b")], meanings[&c]);
+        world.assign(&[("a", 8), ("b", 9), ("c", 9), ("d", 9)], true);
+        assert_eq!((world.held["c"], world.held["d"]), (c, c));
+        let (a, b) = (world.held["a"], world.held["b"]);
+        assert!((a == shared) != (b == shared), "one of them keeps the number that both had");
+        assert_ne!(b, c, "b must not take a number that means c in the old copy");
+        assert_eq!(world.meanings[&b], world.meanings[&c]);
     }
 }

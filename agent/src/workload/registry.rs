@@ -3,24 +3,42 @@
 //! Pure: facts go in, workloads come out. A document's word wins over what was discovered, and what a document claims is not
 //! discovered a second time. Level-triggered: a resync replaces everything that its source said before.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::{CgroupRef, DeclaredWorkload, InterfaceRef, Labels, SourceKind, Workload, alias};
 use crate::config::ManagedScope;
+use crate::policy::model::PolicySet;
 use crate::source::{Change, LinkFact};
 
 /// The label that carries a systemd unit's name.
 pub const UNIT: &str = "unit";
+/// Begins the name of a workload that a cgroup below a managed scope is; its path follows.
+const CGROUP: &str = "cgroup:";
+/// Begins the name of a workload that a link with labels is; its name follows.
+const INTERFACE: &str = "interface:";
 /// The label that carries the name of the slice that a unit is in, or that a slice is.
 pub const SLICE: &str = "slice";
 
-/// Everything that the sources said, newest word only.
+/// Everything that the sources said, newest word only, and the documents of the policy in force.
 #[derive(Debug, Default)]
 pub struct Registry {
     scopes: Vec<ManagedScope>,
     cgroups: BTreeMap<String, u64>,
     links: BTreeMap<u32, LinkFact>,
+    link_names: HashMap<String, u32>,
+    host_addresses: BTreeMap<IpAddr, usize>,
+    declared: Declared,
+}
+
+/// The policy's documents, by what they claim.
+#[derive(Debug, Default)]
+struct Declared {
+    policy: Arc<PolicySet>,
+    by_name: HashMap<String, usize>,
+    by_cgroup: HashMap<String, usize>,
+    by_interface: HashMap<String, usize>,
 }
 
 /// What the registry makes of it.
@@ -34,31 +52,97 @@ pub struct View {
     pub scopes: Vec<(CgroupRef, bool)>,
 }
 
+/// What a source's word may have changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Anything at all.
+    pub everything: bool,
+    /// Workloads, by name.
+    pub workloads: BTreeSet<String>,
+    /// Addresses that the host may have gained or lost.
+    pub host_addresses: BTreeSet<IpAddr>,
+}
+
+impl Touched {
+    /// Everything.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self { everything: true, ..Self::default() }
+    }
+
+    /// Whether nothing changed.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        !self.everything && self.workloads.is_empty() && self.host_addresses.is_empty()
+    }
+
+    /// Both.
+    pub fn add(&mut self, other: Self) {
+        self.everything |= other.everything;
+        self.workloads.extend(other.workloads);
+        self.host_addresses.extend(other.host_addresses);
+    }
+}
+
 impl Registry {
     /// A registry that has been told nothing yet.
     #[must_use]
-    pub const fn new(scopes: Vec<ManagedScope>) -> Self {
-        Self { scopes, cgroups: BTreeMap::new(), links: BTreeMap::new() }
+    pub fn new(scopes: Vec<ManagedScope>) -> Self {
+        Self { scopes, ..Self::default() }
     }
 
-    /// Takes a source's word. False where it was known already.
-    pub fn take(&mut self, change: Change) -> bool {
+    /// Takes the documents of another policy.
+    pub fn declare(&mut self, policy: &Arc<PolicySet>) {
+        let documents = || policy.workloads.iter().enumerate();
+        self.declared = Declared {
+            policy: policy.clone(),
+            by_name: documents().map(|(index, one)| (one.name.clone(), index)).collect(),
+            by_cgroup: documents().filter_map(|(index, one)| Some((one.cgroup.clone()?, index))).collect(),
+            by_interface: documents().filter_map(|(index, one)| Some((one.interface.clone()?, index))).collect(),
+        };
+    }
+
+    /// Takes a source's word, and says what it may have changed.
+    pub fn take(&mut self, change: Change) -> Touched {
         match change {
             Change::CgroupResync(all) => {
                 let all = all.into_iter().map(|cgroup| (cgroup.path, cgroup.id)).collect();
-                replace(&mut self.cgroups, all)
+                if replace(&mut self.cgroups, all) { Touched::everything() } else { Touched::default() }
             }
-            Change::CgroupAppeared(cgroup) => self.cgroups.insert(cgroup.path, cgroup.id) != Some(cgroup.id),
-            Change::CgroupGone(path) => self.cgroups.remove(&path).is_some(),
+            Change::CgroupAppeared(cgroup) => {
+                let touched = self.touched_by_cgroup(&cgroup.path);
+                let known = self.cgroups.insert(cgroup.path, cgroup.id) == Some(cgroup.id);
+                if known { Touched::default() } else { touched }
+            }
+            Change::CgroupGone(path) => {
+                if self.cgroups.remove(&path).is_some() {
+                    self.touched_by_cgroup(&path)
+                } else {
+                    Touched::default()
+                }
+            }
             Change::LinkResync(all) => {
-                replace(&mut self.links, all.into_iter().map(|link| (link.index, link)).collect())
+                let all: BTreeMap<u32, LinkFact> = all.into_iter().map(|link| (link.index, link)).collect();
+                if self.links == all {
+                    return Touched::default();
+                }
+                for index in self.links.keys().copied().collect::<Vec<_>>() {
+                    self.forget_link(index);
+                }
+                for link in all.into_values() {
+                    self.note_link(link);
+                }
+                Touched::everything()
             }
             Change::LinkChanged(link) => {
-                let known = self.links.get(&link.index) == Some(&link);
-                self.links.insert(link.index, link);
-                !known
+                if self.links.get(&link.index) == Some(&link) {
+                    return Touched::default();
+                }
+                let mut touched = self.forget_link(link.index);
+                touched.add(self.note_link(link));
+                touched
             }
-            Change::LinkGone(index) => self.links.remove(&index).is_some(),
+            Change::LinkGone(index) => self.forget_link(index),
         }
     }
 
@@ -68,37 +152,97 @@ impl Registry {
         &self.links
     }
 
-    /// The managed scopes.
+    /// Whether an address is the host's own.
     #[must_use]
-    pub fn scopes(&self) -> &[ManagedScope] {
-        &self.scopes
+    pub fn is_host_address(&self, address: &IpAddr) -> bool {
+        self.host_addresses.contains_key(address)
     }
 
     /// Merges everything with the documents of the policy in force.
     #[must_use]
-    pub fn view(&self, declared: &[DeclaredWorkload]) -> View {
-        let by_name: HashMap<&str, &LinkFact> = self.links.values().map(|link| (link.name.as_str(), link)).collect();
-        let claimed_cgroups: HashSet<&str> = declared.iter().filter_map(|one| one.cgroup.as_deref()).collect();
-        let claimed_links: HashSet<&str> = declared.iter().filter_map(|one| one.interface.as_deref()).collect();
-        let mut workloads: Vec<Workload> = declared.iter().map(|one| self.declared(one, &by_name)).collect();
-        let mut scopes = Vec::new();
-        for scope in &self.scopes {
-            self.scope(scope, &claimed_cgroups, &mut workloads, &mut scopes);
+    pub fn view(&self) -> View {
+        let declared = self.declared.policy.workloads.iter().map(|one| one.name.clone());
+        let units = self.scopes.iter().flat_map(|scope| self.units_below(scope)).map(|path| format!("{CGROUP}{path}"));
+        let links = self.links.values().map(|link| format!("{INTERFACE}{}", link.name));
+        let names: BTreeSet<String> = declared.chain(units).chain(links).collect();
+        View {
+            workloads: names.iter().filter_map(|name| self.workload(name)).collect(),
+            host_addresses: self.host_addresses.keys().copied().collect(),
+            scopes: self.scopes.iter().flat_map(|scope| self.scopes_below(scope)).collect(),
         }
-        let unclaimed = self.links.values().filter(|link| !claimed_links.contains(link.name.as_str()));
-        workloads.extend(unclaimed.filter_map(labelled_link));
-        workloads.sort_by(|a, b| a.name.cmp(&b.name));
-        workloads.dedup_by(|a, b| a.name == b.name);
-        let host_addresses = self.links.values().flat_map(|link| link.host_addresses.iter().copied()).collect();
-        View { workloads, host_addresses, scopes }
     }
 
-    fn declared(&self, one: &DeclaredWorkload, links: &HashMap<&str, &LinkFact>) -> Workload {
+    /// One workload as it stands now, if it is one.
+    #[must_use]
+    pub fn workload(&self, name: &str) -> Option<Workload> {
+        if let Some(index) = self.declared.by_name.get(name) {
+            return Some(self.declared(&self.declared.policy.workloads[*index]));
+        }
+        if let Some(path) = name.strip_prefix(CGROUP) {
+            return self.unit(path);
+        }
+        let link = self.link(name.strip_prefix(INTERFACE)?)?;
+        if self.declared.by_interface.contains_key(&link.name) { None } else { labelled_link(link) }
+    }
+
+    fn link(&self, name: &str) -> Option<&LinkFact> {
+        self.links.get(self.link_names.get(name)?)
+    }
+
+    fn note_link(&mut self, link: LinkFact) -> Touched {
+        let touched = self.touched_by_link(&link);
+        for address in &link.host_addresses {
+            *self.host_addresses.entry(*address).or_default() += 1;
+        }
+        self.link_names.insert(link.name.clone(), link.index);
+        self.links.insert(link.index, link);
+        touched
+    }
+
+    fn forget_link(&mut self, index: u32) -> Touched {
+        let Some(link) = self.links.remove(&index) else { return Touched::default() };
+        for address in &link.host_addresses {
+            if let Some(count) = self.host_addresses.get_mut(address) {
+                *count -= 1;
+                if *count == 0 {
+                    self.host_addresses.remove(address);
+                }
+            }
+        }
+        // Another link may have taken the name by now.
+        if self.link_names.get(&link.name) == Some(&index) {
+            self.link_names.remove(&link.name);
+        }
+        self.touched_by_link(&link)
+    }
+
+    fn touched_by_link(&self, link: &LinkFact) -> Touched {
+        let declared = self.declared.by_interface.get(&link.name);
+        let name = declared.map(|index| self.declared.policy.workloads[*index].name.clone());
+        Touched {
+            workloads: [name.unwrap_or_else(|| format!("{INTERFACE}{}", link.name))].into(),
+            host_addresses: link.host_addresses.iter().copied().collect(),
+            everything: false,
+        }
+    }
+
+    fn touched_by_cgroup(&self, path: &str) -> Touched {
+        let is_scope = self.scopes.iter().any(|scope| scope.path == path);
+        if is_scope || (is_slice(path) && self.scope_of(path).is_some()) {
+            return Touched::everything();
+        }
+        let declared = self.declared.by_cgroup.get(path);
+        let name = declared.map(|index| self.declared.policy.workloads[*index].name.clone());
+        let name = name.or_else(|| self.scope_of(path).map(|_| format!("{CGROUP}{path}")));
+        Touched { workloads: name.into_iter().collect(), ..Touched::default() }
+    }
+
+    fn declared(&self, one: &DeclaredWorkload) -> Workload {
         let cgroup = one
             .cgroup
             .as_ref()
             .and_then(|path| self.cgroups.get(path).map(|id| CgroupRef { path: path.clone(), id: *id }));
-        let link = one.interface.as_deref().and_then(|name| links.get(name));
+        let link = one.interface.as_deref().and_then(|name| self.link(name));
         let mut labels = link.and_then(|link| link.alias.as_deref()).and_then(alias::labels).unwrap_or_default();
         labels.extend(one.labels.clone());
         let behind = link.into_iter().flat_map(|link| link.peer_addresses.iter());
@@ -114,43 +258,50 @@ impl Registry {
         }
     }
 
-    /// Units and slices below one scope. A unit's own cgroups belong to the unit; a slice is looked into.
-    fn scope(
-        &self,
-        scope: &ManagedScope,
-        claimed: &HashSet<&str>,
-        workloads: &mut Vec<Workload>,
-        scopes: &mut Vec<(CgroupRef, bool)>,
-    ) {
-        let reference = |path: &str, id: u64| CgroupRef { path: path.to_owned(), id };
-        if let Some(id) = self.cgroups.get(&scope.path) {
-            scopes.push((reference(&scope.path, *id), scope.denies));
+    /// The scope that makes a unit or slice of the cgroup at `path`: a unit's own cgroups belong to the unit, a slice is
+    /// looked into.
+    fn scope_of(&self, path: &str) -> Option<&ManagedScope> {
+        self.scopes.iter().find(|scope| {
+            path.strip_prefix(scope.path.as_str()).and_then(|below| below.strip_prefix('/')).is_some_and(|below| {
+                let parent = below.rsplit_once('/').map_or("", |(parent, _)| parent);
+                parent.split('/').all(|part| part.is_empty() || is_slice(part))
+            })
+        })
+    }
+
+    /// The unit or slice at `path`, unless a document claims it.
+    fn unit(&self, path: &str) -> Option<Workload> {
+        let id = *self.cgroups.get(path)?;
+        self.scope_of(path)?;
+        if self.declared.by_cgroup.contains_key(path) {
+            return None;
         }
+        let (parent, name) = path.rsplit_once('/')?;
+        let slice = parent.rsplit('/').next().unwrap_or(parent);
+        Some(Workload {
+            name: format!("{CGROUP}{path}"),
+            source: SourceKind::Cgroup,
+            labels: unit_labels(name, slice),
+            cgroup: Some(CgroupRef { path: path.to_owned(), id }),
+            interface: None,
+            addresses: Vec::new(),
+            local: true,
+        })
+    }
+
+    fn units_below<'a>(&'a self, scope: &'a ManagedScope) -> impl Iterator<Item = &'a String> + use<'a> {
         let prefix = format!("{}/", scope.path);
-        for (path, id) in self.cgroups.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix)) {
-            let below = &path[prefix.len()..];
-            let (parent, name) = below.rsplit_once('/').unwrap_or(("", below));
-            if parent.split('/').any(|part| !part.is_empty() && !is_slice(part)) {
-                continue;
-            }
-            if is_slice(name) {
-                scopes.push((reference(path, *id), scope.denies));
-            }
-            if claimed.contains(path.as_str()) {
-                continue;
-            }
-            let slice = parent.rsplit('/').next().filter(|part| !part.is_empty());
-            let slice = slice.or_else(|| scope.path.rsplit('/').next()).unwrap_or_default();
-            workloads.push(Workload {
-                name: format!("cgroup:{path}"),
-                source: SourceKind::Cgroup,
-                labels: unit_labels(name, slice),
-                cgroup: Some(reference(path, *id)),
-                interface: None,
-                addresses: Vec::new(),
-                local: true,
-            });
-        }
+        let below = self.cgroups.range(prefix.clone()..).map(|(path, _)| path);
+        below.take_while(move |path| path.starts_with(&prefix)).filter(|path| self.scope_of(path).is_some())
+    }
+
+    fn scopes_below<'a>(&'a self, scope: &'a ManagedScope) -> impl Iterator<Item = (CgroupRef, bool)> + use<'a> {
+        let slices = self.units_below(scope).filter(|path| is_slice(path));
+        let paths = [&scope.path].into_iter().chain(slices);
+        paths.filter_map(|path| {
+            let id = *self.cgroups.get(path)?;
+            Some((CgroupRef { path: path.clone(), id }, scope.denies))
+        })
     }
 }
 

@@ -178,7 +178,8 @@ impl Implementation for Kernel {
 
     fn change(&mut self, world: &World) {
         if self.world != *world {
-            self.tables.apply(&self.compiler.compile(world).contents).expect("a small world fits");
+            let contents = self.compiler.compile(world, &self.tables).contents;
+            self.tables.apply(&contents).expect("a small world fits");
             self.world.clone_from(world);
         }
     }

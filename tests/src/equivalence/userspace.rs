@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bulkhead::desired::memory::MemoryTables;
-use bulkhead::desired::{Desired, Inputs, Numbers, desired};
+use bulkhead::desired::{Desired, Held, Inputs, Nothing, Numbers, desired};
 use bulkhead::policy::model::PolicySet;
 use bulkhead_ebpf::abi::{Direction, Hook, Party, RULE_NONE, Reason, Settings, Verdict};
 use bulkhead_ebpf::judge::{Judgement, Local, Seen, judge, known, undecidable};
@@ -34,7 +34,7 @@ pub(super) struct Compiler {
 }
 
 impl Compiler {
-    pub(super) fn compile(&mut self, world: &World) -> Desired {
+    pub(super) fn compile(&mut self, world: &World, held: &impl Held) -> Desired {
         let is_new = self.policy.as_ref().is_none_or(|policy| **policy != world.policy);
         if is_new {
             self.policy = Some(Arc::new(world.policy.clone()));
@@ -48,7 +48,7 @@ impl Compiler {
             host_addresses: &host_addresses,
             scopes: &[],
         };
-        let desired = desired(inputs, &mut self.numbers).expect("a small policy fits");
+        let desired = desired(inputs, &mut self.numbers, held).expect("a small policy fits");
         self.rules = self
             .numbers
             .rules
@@ -75,7 +75,7 @@ impl Userspace {
     pub fn new(stage: Stage) -> Self {
         let world = World::default();
         let mut compiler = Compiler::default();
-        let contents = compiler.compile(&world).contents;
+        let contents = compiler.compile(&world, &Nothing).contents;
         let tables = MemoryTables::new(contents, Settings::defaults(HZ), ROOM_FOR_FLOWS, START);
         Self { stage, compiler, world, tables, counts: Counts::new() }
     }
@@ -104,33 +104,35 @@ impl Userspace {
         let seen = Seen::Cgroup(lineage[0]);
         let network = if packet.source.is_ipv4() { Network::Ip4 } else { Network::Ip6 };
         let parsed = packet::parse(bytes.as_slice(), 0, network);
-        let local = self.tables.cgroup(&lineage).map_or(Local::host(seen), |place| Local::at(place, seen));
-        self.decide(bytes.as_slice(), parsed, &local, direction)
+        let local = self.tables.cgroup_owner(&lineage).map_or(Local::host(seen), |place| Local::at(place, seen));
+        self.decide(bytes.as_slice(), (network, 0), parsed, &local, direction)
     }
 
     /// As `bpf/tc.rs`.
     fn at_link(&self, packet: &Packet, interface: u32, direction: Direction) -> Judgement {
         let bytes = wire::ethernet_frame(packet);
         let seen = Seen::Interface(interface);
-        let parsed = match network(bytes.as_slice()) {
-            Some(Frame::Ip(network, at)) => packet::parse(bytes.as_slice(), at, network),
+        let (place, parsed) = match network(bytes.as_slice()) {
+            Some(Frame::Ip(network, at)) => ((network, at), packet::parse(bytes.as_slice(), at, network)),
             Some(Frame::Arp) => return Judgement::never_cut(direction),
-            Some(Frame::Other) => Err(Reason::NotIp),
-            None => Err(Reason::Malformed),
+            Some(Frame::Other) => ((Network::Ip4, 0), Err(Reason::NotIp)),
+            None => ((Network::Ip4, 0), Err(Reason::Malformed)),
         };
-        let local = self.tables.interface(interface).map_or(Local::unnamed(seen), |place| Local::at(place, seen));
-        self.decide(bytes.as_slice(), parsed, &local, direction)
+        let local = self.tables.link_owner(interface).map_or(Local::unnamed(seen), |place| Local::at(place, seen));
+        self.decide(bytes.as_slice(), place, parsed, &local, direction)
     }
 
     fn decide(
         &self,
         bytes: &[u8],
+        (network, at): (Network, u32),
         parsed: Result<packet::Packet, Reason>,
         local: &Local,
         direction: Direction,
     ) -> Judgement {
         match parsed {
-            Ok(packet) => known(&self.tables, &packet, local.seen, direction)
+            Ok(packet) => packet::plain(bytes, at, network)
+                .and_then(|plain| known(&self.tables, &plain, local.seen, direction))
                 .unwrap_or_else(|| judge(&self.tables, bytes, packet, local, direction)),
             Err(reason) => undecidable(&self.tables, local, direction, reason),
         }
@@ -142,7 +144,9 @@ impl Userspace {
         let bytes = bytes.as_slice();
         let Some(Frame::Ip(network, at)) = network(bytes) else { return None };
         let packet = packet::parse(bytes, at, network).ok()?;
-        if let Some(judgement) = known(&self.tables, &packet, Seen::Address, Direction::Ingress) {
+        if let Some(plain) = packet::plain(bytes, at, network)
+            && let Some(judgement) = known(&self.tables, &plain, Seen::Address, Direction::Ingress)
+        {
             return Some(judgement);
         }
         let receiver = self.tables.party(&packet.destination);
@@ -169,7 +173,8 @@ impl Implementation for Userspace {
 
     fn change(&mut self, world: &World) {
         if self.world != *world {
-            self.tables.apply(self.compiler.compile(world).contents);
+            let contents = self.compiler.compile(world, &self.tables).contents;
+            self.tables.apply(contents);
             self.world.clone_from(world);
         }
     }

@@ -9,7 +9,7 @@ use crate::abi::{
 };
 use crate::judge::{Judgement, Local, Seen, judge, judge_call, known, undecidable};
 use crate::packet::build::{Ip, Transport};
-use crate::packet::{Network, Packet, Part, parse};
+use crate::packet::{Network, Packet, Part, parse, plain};
 use crate::tables::Tables;
 use crate::track::FlowCell;
 
@@ -226,12 +226,11 @@ impl World {
         bytes: &[u8],
     ) -> Outcome {
         let local = self.local(who, seen);
-        let judgement = match parse(bytes, 0, network) {
-            Ok(packet) => {
-                known(self, &packet, seen, direction).unwrap_or_else(|| judge(self, bytes, packet, &local, direction))
-            }
+        let fast = plain(bytes, 0, network).and_then(|packet| known(self, &packet, seen, direction));
+        let judgement = fast.unwrap_or_else(|| match parse(bytes, 0, network) {
+            Ok(packet) => judge(self, bytes, packet, &local, direction),
             Err(reason) => undecidable(self, &local, direction, reason),
-        };
+        });
         self.note(&judgement)
     }
 

@@ -1,4 +1,5 @@
-//! Links to cgroups: aya makes and pins them, but neither asks where a pinned one leads nor gives it another program.
+//! Links: aya makes and pins them, but neither asks where a pinned one leads, nor gives it another program, nor takes it off its
+//! hook.
 
 use std::ffi::CString;
 use std::io;
@@ -6,10 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Commands of bpf(2) (`enum bpf_cmd` in include/uapi/linux/bpf.h).
-const OBJ_GET: libc::c_int = 7;
-const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
-const LINK_UPDATE: libc::c_int = 29;
+use crate::kernel::bpf::{Attr, Command, bpf};
 
 /// The link pinned at `path`, or `None` where nothing is.
 ///
@@ -17,14 +15,16 @@ const LINK_UPDATE: libc::c_int = 29;
 /// As bpf(2) for `BPF_OBJ_GET`.
 pub(super) fn open(path: &Path) -> io::Result<Option<OwnedFd>> {
     #[repr(C)]
-    struct Attr {
+    struct ObjGet {
         pathname: u64,
         bpf_fd: u32,
         file_flags: u32,
     }
+    // SAFETY: as in the kernel; `name` below outlives the call.
+    unsafe impl Attr for ObjGet {}
     let name = CString::new(path.as_os_str().as_bytes())?;
-    let mut attr = Attr { pathname: name.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
-    match bpf(OBJ_GET, &mut attr) {
+    let mut attr = ObjGet { pathname: name.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+    match bpf(Command::ObjGet, &mut attr) {
         // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
         Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -50,18 +50,20 @@ pub(super) fn cgroup_of(link: BorrowedFd<'_>) -> io::Result<u64> {
         reserved_too: u32,
     }
     #[repr(C)]
-    struct Attr {
+    struct ObjGetInfo {
         bpf_fd: u32,
         info_len: u32,
         info: u64,
     }
+    // SAFETY: as in the kernel; `info` below outlives the call and is as long as it says.
+    unsafe impl Attr for ObjGetInfo {}
     let mut info = Info::default();
-    let mut attr = Attr {
+    let mut attr = ObjGetInfo {
         bpf_fd: link.as_raw_fd().cast_unsigned(),
         info_len: size_of::<Info>() as u32,
         info: (&raw mut info) as u64,
     };
-    bpf(OBJ_GET_INFO_BY_FD, &mut attr)?;
+    bpf(Command::ObjGetInfoByFd, &mut attr)?;
     Ok(info.cgroup)
 }
 
@@ -71,24 +73,36 @@ pub(super) fn cgroup_of(link: BorrowedFd<'_>) -> io::Result<u64> {
 /// As bpf(2) for `BPF_LINK_UPDATE`.
 pub(super) fn update(link: BorrowedFd<'_>, program: impl AsFd) -> io::Result<()> {
     #[repr(C)]
-    struct Attr {
+    struct LinkUpdate {
         link_fd: u32,
         new_prog_fd: u32,
         flags: u32,
         old_prog_fd: u32,
     }
-    let mut attr = Attr {
+    // SAFETY: as in the kernel, without pointers.
+    unsafe impl Attr for LinkUpdate {}
+    let mut attr = LinkUpdate {
         link_fd: link.as_raw_fd().cast_unsigned(),
         new_prog_fd: program.as_fd().as_raw_fd().cast_unsigned(),
         flags: 0,
         old_prog_fd: 0,
     };
-    bpf(LINK_UPDATE, &mut attr).map(drop)
+    bpf(Command::LinkUpdate, &mut attr).map(drop)
 }
 
-fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_int> {
-    // SAFETY: `attr` is the beginning of `union bpf_attr` for this command, of the size given, and what it points to lives
-    // in the caller's frame.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr as *mut T, size_of::<T>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
+/// Takes the link pinned at `path` off its hook. Removing the pin does that too, but only after a while: the kernel frees an
+/// inode of a bpffs when nobody can be reading it any more.
+///
+/// # Errors
+/// As bpf(2) for `BPF_LINK_DETACH`; not every kind of link can be detached.
+pub(in crate::kernel) fn detach(path: &Path) -> io::Result<()> {
+    #[repr(C)]
+    struct LinkDetach {
+        link_fd: u32,
+    }
+    // SAFETY: as in the kernel, without pointers.
+    unsafe impl Attr for LinkDetach {}
+    let Some(link) = open(path)? else { return Ok(()) };
+    let mut attr = LinkDetach { link_fd: link.as_raw_fd().cast_unsigned() };
+    bpf(Command::LinkDetach, &mut attr).map(drop)
 }

@@ -1,7 +1,5 @@
 //! Who is a workload, for small worlds.
 
-use std::sync::Arc;
-
 use super::*;
 use crate::policy::model::Origin;
 use crate::source::CgroupFact;
@@ -29,6 +27,10 @@ fn declared(name: &str, cgroup: Option<&str>, interface: Option<&str>) -> Declar
         addresses: Vec::new(),
         origin: Origin { file: Arc::new("test.yaml".into()), line: 1, column: 1 },
     }
+}
+
+fn documents(workloads: Vec<DeclaredWorkload>) -> Arc<PolicySet> {
+    Arc::new(PolicySet { workloads, ..PolicySet::default() })
 }
 
 fn registry(cgroups: &[(&str, u64)], links: Vec<LinkFact>) -> Registry {
@@ -59,7 +61,7 @@ fn units_and_slices_below_a_scope_are_workloads_and_what_a_unit_makes_is_not() {
         ],
         Vec::new(),
     );
-    let view = registry.view(&[]);
+    let view = registry.view();
     assert_eq!(
         names(&view),
         [
@@ -79,11 +81,12 @@ fn units_and_slices_below_a_scope_are_workloads_and_what_a_unit_makes_is_not() {
 
 #[test]
 fn a_document_claims_its_cgroup_and_its_link() {
-    let registry = registry(
+    let mut registry = registry(
         &[("system.slice/nginx.service", 2)],
         vec![link(7, "veth-web", Some("app=other,env=prod"), &["10.0.0.2"])],
     );
-    let view = registry.view(&[declared("web", Some("system.slice/nginx.service"), Some("veth-web"))]);
+    registry.declare(&documents(vec![declared("web", Some("system.slice/nginx.service"), Some("veth-web"))]));
+    let view = registry.view();
     assert_eq!(names(&view), ["web"]);
     let web = &view.workloads[0];
     assert_eq!(web.cgroup.as_ref().map(|cgroup| cgroup.id), Some(2));
@@ -94,26 +97,45 @@ fn a_document_claims_its_cgroup_and_its_link() {
 
 #[test]
 fn a_declared_workload_without_its_cgroup_is_local_and_nowhere_yet() {
-    let view = registry(&[], Vec::new()).view(&[declared("web", Some("shop/web"), None)]);
+    let mut registry = registry(&[], Vec::new());
+    registry.declare(&documents(vec![declared("web", Some("shop/web"), None)]));
+    let view = registry.view();
     assert!(view.workloads[0].local && view.workloads[0].cgroup.is_none());
 }
 
 #[test]
 fn a_link_with_labels_in_its_alias_is_a_workload_until_it_loses_them() {
     let mut registry = registry(&[], vec![link(7, "tap0", Some("app=vm"), &["10.0.0.9"]), link(8, "eth0", None, &[])]);
-    assert_eq!(names(&registry.view(&[])), ["interface:tap0"]);
-    assert!(registry.take(Change::LinkChanged(link(7, "tap1", Some("app=vm"), &["10.0.0.9"]))));
-    assert_eq!(names(&registry.view(&[])), ["interface:tap1"]);
-    assert!(!registry.take(Change::LinkChanged(link(7, "tap1", Some("app=vm"), &["10.0.0.9"]))), "nothing new");
+    assert_eq!(names(&registry.view()), ["interface:tap0"]);
+    assert_eq!(
+        registry.take(Change::LinkChanged(link(7, "tap1", Some("app=vm"), &["10.0.0.9"]))).workloads,
+        ["interface:tap0", "interface:tap1"].map(str::to_owned).into()
+    );
+    assert_eq!(names(&registry.view()), ["interface:tap1"]);
+    assert!(registry.take(Change::LinkChanged(link(7, "tap1", Some("app=vm"), &["10.0.0.9"]))).is_nothing());
     registry.take(Change::LinkChanged(link(7, "tap1", Some("a note"), &[])));
-    assert!(names(&registry.view(&[])).is_empty());
+    assert!(names(&registry.view()).is_empty());
 }
 
 #[test]
 fn a_resync_forgets_what_it_does_not_name() {
     let mut registry = registry(&[("system.slice/a.service", 2), ("system.slice/b.service", 3)], Vec::new());
-    assert!(registry.take(Change::CgroupResync(vec![cgroup("system.slice/b.service", 4)])));
-    let view = registry.view(&[]);
+    assert!(registry.take(Change::CgroupResync(vec![cgroup("system.slice/b.service", 4)])).everything);
+    let view = registry.view();
     assert_eq!(names(&view), ["cgroup:system.slice/b.service"]);
     assert_eq!(view.workloads[0].cgroup.as_ref().map(|cgroup| cgroup.id), Some(4), "a new cgroup of the same name");
+}
+
+#[test]
+fn a_cgroup_touches_the_workload_that_it_is_or_that_claims_it() {
+    let mut registry = registry(&[("system.slice", 1)], Vec::new());
+    registry.declare(&documents(vec![declared("web", Some("shop/web"), None)]));
+    let touched = |registry: &mut Registry, path: &str| registry.take(Change::CgroupAppeared(cgroup(path, 9)));
+    assert_eq!(touched(&mut registry, "shop/web").workloads, ["web".to_owned()].into());
+    let unit = "system.slice/a.service";
+    assert_eq!(touched(&mut registry, unit).workloads, [format!("cgroup:{unit}")].into());
+    assert!(touched(&mut registry, "system.slice/a.service/worker").is_nothing());
+    assert!(touched(&mut registry, "elsewhere").is_nothing());
+    assert!(touched(&mut registry, "system.slice/b.slice").everything, "a slice is a scope for what is below");
+    assert_eq!(registry.take(Change::CgroupGone("shop/web".to_owned())).workloads, ["web".to_owned()].into());
 }

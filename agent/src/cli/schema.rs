@@ -1,0 +1,27 @@
+//! `bulkhead schema` and `bulkhead completions`: what editors and shells want to know.
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use super::Cli;
+use crate::exit::Failure;
+use crate::policy::document::schema;
+
+/// Options of `bulkhead completions`.
+#[derive(Args, Clone, Debug)]
+pub struct CompletionsOptions {
+    /// The shell
+    shell: Shell,
+}
+
+/// Prints the JSON Schema of policy documents.
+pub(super) fn schema() -> Result<(), Failure> {
+    super::put(&format!("{:#}\n", schema::schema()))
+}
+
+/// Prints the completion script.
+pub(super) fn completions(options: &CompletionsOptions) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(options.shell, &mut Cli::command(), "bulkhead", &mut script);
+    super::put(&String::from_utf8_lossy(&script))
+}

@@ -1,0 +1,182 @@
+//! What an identity means: the groups behind an address, a cgroup or an interface, and the CIDRs that cover it.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bulkhead_ebpf::abi::{Identity, MAX_IDENTITY_SLOTS, SLOT_HOST, SLOT_WORLD};
+
+use super::cover::{self, Cover};
+use crate::kernel::mirror::PrefixKey;
+use crate::policy::compile::{CompiledPolicy, GroupSet};
+use crate::policy::model::Peer;
+use crate::workload::Workload;
+
+/// Who claims one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// The host itself, and nobody else.
+    Host,
+    /// One workload, by its place in the list.
+    One(usize),
+    /// Several.
+    Several(Vec<usize>),
+}
+
+/// Every address, with those who claim it: a sorted list, for addresses may be a million.
+pub(super) struct Claims(Vec<(IpAddr, u32)>);
+
+/// Stands behind every workload.
+const HOST: u32 = u32::MAX;
+
+pub(super) fn claims(workloads: &[Workload], host_addresses: &BTreeSet<IpAddr>) -> Claims {
+    let of_workloads = workloads
+        .iter()
+        .zip(0u32..)
+        .flat_map(|(workload, index)| workload.addresses.iter().map(move |address| (*address, index)));
+    let of_host = host_addresses.iter().filter(|address| !address.is_loopback()).map(|address| (*address, HOST));
+    let mut list: Vec<(IpAddr, u32)> = of_workloads.chain(of_host).collect();
+    list.sort_unstable();
+    list.dedup();
+    Claims(list)
+}
+
+impl Claims {
+    pub(super) const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (IpAddr, Claim)> {
+        self.0.chunk_by(|(a, _), (b, _)| a == b).map(|same| {
+            let workloads: Vec<usize> =
+                same.iter().filter(|(_, who)| *who != HOST).map(|(_, who)| *who as usize).collect();
+            let claim = match workloads.as_slice() {
+                [] => Claim::Host,
+                [one] => Claim::One(*one),
+                _ => Claim::Several(workloads),
+            };
+            (same[0].0, claim)
+        })
+    }
+}
+
+/// Meanings under one compiled policy.
+pub(super) struct Meanings<'a> {
+    policy: &'a CompiledPolicy,
+    cover: Arc<Cover>,
+}
+
+impl<'a> Meanings<'a> {
+    pub(super) const fn new(policy: &'a CompiledPolicy, cover: Arc<Cover>) -> Self {
+        Self { policy, cover }
+    }
+
+    /// A workload as the subject of its own rules, and as a peer without an address.
+    pub(super) fn of_groups(&self, groups: &GroupSet, warnings: &mut Vec<String>, name: &str) -> Identity {
+        let (identity, fits) = self.with_slots(groups, self.group_slots(groups));
+        if !fits {
+            warnings.push(too_many_slots(name));
+        }
+        identity
+    }
+
+    /// Whoever is behind an address.
+    pub(super) fn of_claim(
+        &self,
+        address: IpAddr,
+        claim: &Claim,
+        workloads: &[Workload],
+        groups: &[GroupSet],
+        warnings: &mut Vec<String>,
+    ) -> Identity {
+        match claim {
+            Claim::Host => self.of_host(address),
+            Claim::One(index) => self.of_member(address, &workloads[*index], &groups[*index], warnings),
+            Claim::Several(claimants) => {
+                let covering = self.cover.slots(address);
+                // Only what holds for all of them is safe to say of the address.
+                let shared = |group: &_| claimants.iter().all(|claimant| groups[*claimant].contains(group));
+                let common: GroupSet = groups[claimants[0]].iter().filter(|group| shared(group)).copied().collect();
+                let names: Vec<&str> = claimants.iter().map(|claimant| workloads[*claimant].name.as_str()).collect();
+                warnings.push(format!(
+                    "address {address} is claimed by {}: as a peer it has only the groups that all of them share; give each \
+                     its own address",
+                    names.join(" and ")
+                ));
+                self.with_slots(&common, self.group_slots(&common).chain(covering)).0
+            }
+        }
+    }
+
+    /// The host itself, at one of its addresses.
+    pub(super) fn of_host(&self, address: IpAddr) -> Identity {
+        self.with_slots(&GroupSet::new(), self.cover.slots(address).into_iter().chain(self.slot(Peer::Host))).0
+    }
+
+    /// A workload at an address that it alone claims.
+    pub(super) fn of_member(
+        &self,
+        address: IpAddr,
+        workload: &Workload,
+        groups: &GroupSet,
+        warnings: &mut Vec<String>,
+    ) -> Identity {
+        let (identity, fits) = self.with_slots(groups, self.group_slots(groups).chain(self.cover.slots(address)));
+        if !fits {
+            warnings.push(too_many_slots(&workload.name));
+        }
+        identity
+    }
+
+    /// `world` or `host` without an address of its own.
+    pub(super) fn of_entity(&self, entity: Peer) -> Identity {
+        self.with_slots(&GroupSet::new(), self.slot(entity).into_iter()).0
+    }
+
+    /// The prefixes that the kernel's trie needs, with what is behind an address there that has no entry of its own.
+    pub(super) fn nets(&self) -> Vec<(PrefixKey, Identity)> {
+        let of_net = |net| self.cover.slots_of_net(net).into_iter().chain(self.slot(Peer::World));
+        let nets = self.cover.nets().into_iter();
+        nets.map(|net| (cover::key(net), self.with_slots(&GroupSet::new(), of_net(net)).0)).collect()
+    }
+
+    fn slot(&self, peer: Peer) -> Option<u16> {
+        self.policy.slots.get(&peer).copied()
+    }
+
+    fn group_slots(&self, groups: &GroupSet) -> impl Iterator<Item = u16> {
+        groups.iter().filter_map(|group| self.slot(Peer::Group(*group)))
+    }
+
+    /// As a subject the rows of `groups`, as a peer `slots`, the most telling first; and whether all of them fit.
+    fn with_slots(&self, groups: &GroupSet, slots: impl Iterator<Item = u16>) -> (Identity, bool) {
+        let (subject, flags) = match self.policy.subjects.get(groups) {
+            Some(subject) => *subject,
+            None if groups.is_empty() => (0, 0),
+            // Rows for this set did not fit, or the set is that of remote workloads alone, which nobody looks up as a subject.
+            None => (0, Identity::GOVERNED | Identity::FULL),
+        };
+        let mut identity = Identity { subject, flags, ..Identity::NOBODY };
+        for slot in slots {
+            let Some(free) = identity.slots.get_mut(usize::from(identity.count)) else {
+                if !groups.is_empty() {
+                    identity.flags |= Identity::GOVERNED | Identity::FULL;
+                }
+                return (identity, groups.is_empty());
+            };
+            *free = slot;
+            identity.count += 1;
+        }
+        (identity, true)
+    }
+}
+
+fn too_many_slots(name: &str) -> String {
+    format!(
+        "workload {name} is in more than {MAX_IDENTITY_SLOTS} groups and CIDRs that rules name: it is denied altogether; have \
+         it selected by fewer groups"
+    )
+}
+
+// The entities' slots are fixed, whether named or not.
+const _: () = assert!(SLOT_WORLD == 0 && SLOT_HOST == 1);

@@ -1,0 +1,95 @@
+//! Numbers that outlive a single computation: of workloads, rules and identities.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::policy::compile::{CompiledPolicy, GroupSet, RuleNumbers, TooLarge, compile};
+use crate::policy::model::PolicySet;
+use crate::workload::Workload;
+use crate::workload::identity::Identities;
+
+/// Numbers that outlive a single computation.
+#[derive(Debug, Default)]
+pub struct Numbers {
+    workloads: HashMap<String, u32>,
+    last_workload: u32,
+    /// Numbers of rules.
+    pub rules: RuleNumbers,
+    pub(super) identities: Identities,
+    compiled: Option<Compiled>,
+}
+
+/// Rows, and what they were compiled from.
+#[derive(Debug)]
+struct Compiled {
+    policy: Arc<PolicySet>,
+    sets: BTreeSet<GroupSet>,
+    rows: Arc<CompiledPolicy>,
+}
+
+impl Numbers {
+    /// Numbers above those that an earlier agent left in the kernel: nothing there may be taken for something else.
+    #[must_use]
+    pub fn above(last_workload: u32, last_identity: u32) -> Self {
+        Self { last_workload, identities: Identities::above(last_identity), ..Self::default() }
+    }
+
+    /// The number of a workload; never 0, never another's, not even a former one's.
+    pub fn workload(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.workloads.get(name) {
+            return *number;
+        }
+        self.last_workload = self.last_workload.checked_add(1).unwrap_or(1);
+        self.workloads.insert(name.to_owned(), self.last_workload);
+        self.last_workload
+    }
+
+    /// The rows for these local sets of groups, whether they are new, and what deserves attention. The same rows keep the
+    /// same allocation, so that "nothing changed" is a comparison of pointers from here on.
+    pub(super) fn compile(
+        &mut self,
+        policy: &Arc<PolicySet>,
+        policy_is_new: bool,
+        sets: BTreeSet<GroupSet>,
+    ) -> Result<(Arc<CompiledPolicy>, bool, Vec<String>), TooLarge> {
+        if let Some(before) = &self.compiled
+            && Arc::ptr_eq(&before.policy, policy)
+            && before.sets == sets
+        {
+            return Ok((before.rows.clone(), false, Vec::new()));
+        }
+        let rules = self.rules.clone();
+        match (compile(policy, &sets, &mut self.rules), &self.compiled) {
+            (Ok(rows), before) => {
+                let same = before.as_ref().filter(|before| *before.rows == rows).map(|before| before.rows.clone());
+                let flips = same.is_none();
+                let rows = same.unwrap_or_else(|| Arc::new(rows));
+                self.compiled = Some(Compiled { policy: policy.clone(), sets, rows: rows.clone() });
+                Ok((rows, flips, Vec::new()))
+            }
+            (Err(problem), Some(before)) if !policy_is_new => {
+                self.rules = rules;
+                let warning =
+                    format!("workloads in a set of groups that is new on this host are denied altogether: {problem}");
+                Ok((before.rows.clone(), false, vec![warning]))
+            }
+            (Err(problem), _) => {
+                self.rules = rules;
+                Err(problem)
+            }
+        }
+    }
+
+    /// Forgets the number of a workload that is gone.
+    pub(super) fn forget(&mut self, name: &str) {
+        self.workloads.remove(name);
+    }
+
+    /// Forgets the numbers of workloads that are gone.
+    pub(super) fn retain(&mut self, workloads: &[Workload]) {
+        if self.workloads.len() > workloads.len() {
+            let names: HashSet<&str> = workloads.iter().map(|workload| workload.name.as_str()).collect();
+            self.workloads.retain(|name, _| names.contains(name.as_str()));
+        }
+    }
+}

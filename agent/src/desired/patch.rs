@@ -1,0 +1,169 @@
+//! A change of single workloads, as the few entries that it changes: its cost does not grow with what else there is.
+//!
+//! A patch ends where [`super::desired`] would. Where it can't (a set of groups whose rows are not compiled, an address that
+//! several claim) it says so, and everything is computed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use bulkhead_ebpf::abi::{Address, IDENTITIES, IDENTITY_WORLD, Identity, Party, Place};
+
+use super::meaning::Meanings;
+use super::{Held, Member, Numbers, State, groups_of, source_flags};
+use crate::workload::Workload;
+use crate::workload::registry::{Registry, Touched};
+
+/// Entries to write (`Some`) and to remove, in the copy in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patch {
+    /// `IDENTITIES`: new ones.
+    pub identities: Vec<(u32, Identity)>,
+    /// `ADDRESSES`.
+    pub addresses: HashMap<Address, Option<Party>>,
+    /// `CGROUPS`.
+    pub cgroups: BTreeMap<u64, Option<Place>>,
+    /// `INTERFACES`.
+    pub interfaces: BTreeMap<u32, Option<Place>>,
+}
+
+/// The change is not one of single entries: everything has to be computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooWide;
+
+impl State {
+    /// Takes what was touched, and returns the entries that change.
+    ///
+    /// # Errors
+    /// [`TooWide`]; the state is of no further use then.
+    pub fn patch(
+        &mut self,
+        touched: &Touched,
+        registry: &Registry,
+        numbers: &mut Numbers,
+        held: &impl Held,
+    ) -> Result<Patch, TooWide> {
+        if touched.everything || numbers.identities.count() > IDENTITIES as usize / 4 {
+            return Err(TooWide);
+        }
+        let (rows, cover) = (self.rows.clone(), self.cover.clone());
+        let meanings = Meanings::new(&rows, cover);
+        let mut patcher = Patcher { meanings, registry, numbers, held, patch: Patch::default(), news: Vec::new() };
+        let mut addresses: BTreeSet<IpAddr> = touched.host_addresses.clone();
+        for name in &touched.workloads {
+            let old = self.workloads.remove(name);
+            let new = registry.workload(name);
+            if let Some((workload, member)) = &old {
+                addresses.extend(&workload.addresses);
+                self.by_number.remove(&member.number);
+                patcher.vacate(workload);
+            }
+            if let Some(workload) = new {
+                addresses.extend(&workload.addresses);
+                let member = patcher.settle(self, &workload)?;
+                self.by_number.insert(member.number, name.clone());
+                self.workloads.insert(name.clone(), (workload, member));
+            } else {
+                patcher.numbers.forget(name);
+            }
+        }
+        for address in addresses.into_iter().filter(|address| !address.is_loopback()) {
+            patcher.readdress(self, address, &touched.workloads)?;
+        }
+        let Patcher { mut patch, news, .. } = patcher;
+        patch.cgroups.retain(|id, place| held.cgroup(*id) != *place);
+        patch.interfaces.retain(|index, place| held.interface(*index) != *place);
+        self.warnings.extend(news);
+        Ok(patch)
+    }
+}
+
+struct Patcher<'a, H> {
+    meanings: Meanings<'a>,
+    registry: &'a Registry,
+    numbers: &'a mut Numbers,
+    held: &'a H,
+    patch: Patch,
+    news: Vec<String>,
+}
+
+impl<H: Held> Patcher<'_, H> {
+    /// Takes away the workload's places, unless it or another one is put there.
+    fn vacate(&mut self, old: &Workload) {
+        if let Some(cgroup) = &old.cgroup {
+            self.patch.cgroups.entry(cgroup.id).or_insert(None);
+        }
+        if let Some(interface) = &old.interface {
+            self.patch.interfaces.entry(interface.index).or_insert(None);
+        }
+    }
+
+    /// Puts the workload where it is.
+    fn settle(&mut self, state: &State, workload: &Workload) -> Result<Member, TooWide> {
+        let groups = groups_of(&state.policy, workload);
+        let number = self.numbers.workload(&workload.name);
+        let mut member = Member { groups, number, identity: IDENTITY_WORLD };
+        if !workload.local {
+            return Ok(member);
+        }
+        if !member.groups.is_empty() && !state.rows.subjects.contains_key(&member.groups) {
+            return Err(TooWide);
+        }
+        let meaning = self.meanings.of_groups(&member.groups, &mut self.news, &workload.name);
+        member.identity = self.intern(meaning);
+        // No address is shared, or the patch is given up below: it is the workload's own.
+        let place = Place { workload: number, identity: member.identity, flags: source_flags(workload, |_| true) };
+        if let Some(cgroup) = &workload.cgroup {
+            let scope = self.held.cgroup(cgroup.id).map_or(0, |held| held.flags & (Place::SCOPE | Place::SCOPE_DENIES));
+            self.patch.cgroups.insert(cgroup.id, Some(Place { flags: place.flags | scope, ..place }));
+        }
+        if let Some(interface) = &workload.interface {
+            self.patch.interfaces.insert(interface.index, Some(place));
+        }
+        Ok(member)
+    }
+
+    /// Finds out who is behind an address now.
+    fn readdress(&mut self, state: &State, address: IpAddr, touched: &BTreeSet<String>) -> Result<(), TooWide> {
+        let key = Address::from(address);
+        let before = self.held.address(&key);
+        if before.is_some_and(|party| party.workload == 0 && party.flags & Party::HOST == 0) {
+            // Several claim it.
+            return Err(TooWide);
+        }
+        let holder = before.filter(|party| party.workload != 0).and_then(|party| state.by_number.get(&party.workload));
+        let untouched = holder.filter(|name| !touched.contains(*name)).map(String::as_str);
+        let of_touched = touched.iter().map(String::as_str).filter(|name| {
+            state.workloads.get(*name).is_some_and(|(workload, _)| workload.addresses.contains(&address))
+        });
+        let claimants: Vec<&str> = untouched.into_iter().chain(of_touched).collect();
+        let party = match claimants.as_slice() {
+            [] if self.registry.is_host_address(&address) => {
+                let identity = self.intern(self.meanings.of_host(address));
+                Some(Party { identity, workload: 0, flags: Party::HOST })
+            }
+            [] => None,
+            [name] => {
+                let (workload, member) = &state.workloads[*name];
+                let meaning = self.meanings.of_member(address, workload, &member.groups, &mut self.news);
+                let flags = if workload.local { Party::LOCAL } else { 0 };
+                Some(Party { identity: self.intern(meaning), workload: member.number, flags })
+            }
+            _ => return Err(TooWide),
+        };
+        if party != before {
+            self.patch.addresses.insert(key, party);
+        }
+        Ok(())
+    }
+
+    fn intern(&mut self, meaning: Identity) -> u32 {
+        let (number, is_new) = self.numbers.identities.intern(&meaning);
+        if is_new {
+            self.patch.identities.push((number, meaning));
+        }
+        number
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! A patch ends where computing everything would.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::super::tests::{cidr, group, ip};
+use super::super::{Contents, Desired, Inputs, Nothing, desired};
+use super::*;
+use crate::config::ManagedScope;
+use crate::policy::model::{GroupId, Origin, Peer, PolicySet};
+use crate::source::{CgroupFact, Change, LinkFact};
+use crate::workload::DeclaredWorkload;
+
+/// Numbers without a pattern that are the same every time: a multiplicative congruential generator (Lehmer; multiplier of
+/// L'Ecuyer 1999, "Tables of linear congruential generators").
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u32) -> u32 {
+        self.0 = self.0.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(1);
+        u32::try_from((self.0 >> 33) % u64::from(bound)).expect("below a 32-bit bound")
+    }
+}
+
+fn policy() -> Arc<PolicySet> {
+    let peers = [Peer::Group(GroupId(2)), Peer::Group(GroupId(3)), cidr("10.0.0.0/29"), Peer::World, Peer::Host];
+    let declared = |name: &str, app: &str, cgroup: Option<&str>, interface: Option<&str>| DeclaredWorkload {
+        name: name.to_owned(),
+        labels: [("app".to_owned(), app.to_owned())].into(),
+        cgroup: cgroup.map(str::to_owned),
+        interface: interface.map(str::to_owned),
+        addresses: Vec::new(),
+        origin: Origin { file: Arc::new("test.yaml".into()), line: 1, column: 1 },
+    };
+    Arc::new(PolicySet {
+        groups: vec![group(2, "web", &peers), group(3, "api", &peers[..1])],
+        workloads: vec![
+            declared("web", "web", Some("shop/web"), Some("veth1")),
+            declared("api", "api", Some("shop/api"), None),
+            declared("free", "none", None, Some("veth2")),
+        ],
+    })
+}
+
+fn change(dice: &mut Dice) -> Change {
+    const CGROUPS: [&str; 6] = [
+        "shop/web",
+        "shop/api",
+        "shop",
+        "system.slice/a.service",
+        "system.slice/b.slice",
+        "system.slice/b.slice/c.service",
+    ];
+    const ALIASES: [Option<&str>; 4] = [None, Some("app=web"), Some("app=api"), Some("a note")];
+    let which = dice.below(6);
+    let path = CGROUPS[which as usize].to_owned();
+    let index = dice.below(5);
+    match dice.below(5) {
+        0 => Change::CgroupGone(path),
+        1 | 2 => Change::CgroupAppeared(CgroupFact { path, id: u64::from(100 * which + dice.below(3) + 1) }),
+        3 => Change::LinkGone(index),
+        _ => {
+            let mut addresses = || {
+                let count = dice.below(3);
+                (0..count).map(|_| ip(&format!("10.0.0.{}", dice.below(16)))).collect()
+            };
+            let (host_addresses, peer_addresses) = (addresses(), addresses());
+            Change::LinkChanged(LinkFact {
+                index,
+                name: format!("veth{}", if dice.below(8) == 0 { 9 } else { index }),
+                alias: ALIASES[dice.below(4) as usize].map(str::to_owned),
+                host_addresses,
+                peer_addresses,
+            })
+        }
+    }
+}
+
+fn everything(registry: &Registry, policy: &Arc<PolicySet>, numbers: &mut Numbers, held: &impl Held) -> Desired {
+    let view = registry.view();
+    let inputs = Inputs {
+        policy,
+        policy_is_new: false,
+        workloads: &view.workloads,
+        host_addresses: &view.host_addresses,
+        scopes: &view.scopes,
+    };
+    desired(inputs, numbers, held).expect("a small policy")
+}
+
+/// What tables say once numbers are read: who is where, and what that means.
+#[derive(Debug, PartialEq)]
+struct Story {
+    addresses: BTreeMap<String, (Option<String>, u32, Identity)>,
+    cgroups: BTreeMap<u64, (Option<String>, u32, Identity)>,
+    interfaces: BTreeMap<u32, (Option<String>, u32, Identity)>,
+}
+
+fn story(contents: &Contents, state: &State) -> Story {
+    let name = |number: &u32| state.by_number.get(number).cloned();
+    let of_place = |place: &Place| (name(&place.workload), place.flags, contents.identities[&place.identity]);
+    let of_party = |party: &Party| (name(&party.workload), party.flags, contents.identities[&party.identity]);
+    Story {
+        addresses: contents.addresses.iter().map(|(key, party)| (format!("{key:?}"), of_party(party))).collect(),
+        cgroups: contents.cgroups.iter().map(|(key, place)| (*key, of_place(place))).collect(),
+        interfaces: contents.interfaces.iter().map(|(key, place)| (*key, of_place(place))).collect(),
+    }
+}
+
+fn write<K: std::hash::Hash + Eq, V>(map: &mut HashMap<K, V>, entries: impl IntoIterator<Item = (K, Option<V>)>) {
+    for (key, value) in entries {
+        match value {
+            Some(value) => drop(map.insert(key, value)),
+            None => drop(map.remove(&key)),
+        }
+    }
+}
+
+#[test]
+fn after_any_sequence_of_changes_a_patch_ends_where_computing_everything_would() {
+    let policy = policy();
+    let (mut patches, mut wide) = (0, 0);
+    for seed in 0..100 {
+        let mut dice = Dice(seed);
+        let mut registry = Registry::new(vec![ManagedScope { path: "system.slice".to_owned(), denies: seed % 2 == 0 }]);
+        registry.declare(&policy);
+        let mut numbers = Numbers::default();
+        let Desired { mut contents, mut state } = everything(&registry, &policy, &mut numbers, &Nothing);
+        for step in 0..60 {
+            let change = change(&mut dice);
+            let touched = registry.take(change.clone());
+            match state.patch(&touched, &registry, &mut numbers, &contents) {
+                Ok(patch) => {
+                    patches += 1;
+                    contents.identities.extend(patch.identities);
+                    write(&mut contents.addresses, patch.addresses);
+                    write(&mut contents.cgroups, patch.cgroups);
+                    write(&mut contents.interfaces, patch.interfaces);
+                }
+                Err(TooWide) => {
+                    wide += 1;
+                    Desired { contents, state } = everything(&registry, &policy, &mut numbers, &contents);
+                }
+            }
+            let whole = everything(&registry, &policy, &mut Numbers::default(), &Nothing);
+            assert_eq!(
+                story(&contents, &state),
+                story(&whole.contents, &whole.state),
+                "seed {seed}, step {step}: {change:?}"
+            );
+        }
+    }
+    assert!(patches > 2 * wide, "most changes are patches: {patches} were, {wide} were not");
+}

@@ -1,0 +1,139 @@
+//! Maps read and written many entries at a time: some three times as fast as one by one, and a start reads and writes all.
+
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd};
+
+use aya::Pod;
+use aya::maps::MapData;
+
+use super::bpf::{Attr, Command, bpf};
+
+/// Entries a system call. More gains nothing, and the kernel copies them through buffers of its own.
+const BATCH: usize = 4_096;
+/// A hash or trie with keys `K` and values `V` of just the kernel's sizes.
+#[derive(Debug)]
+pub(super) struct BatchMap<K, V> {
+    data: MapData,
+    types: PhantomData<(K, V)>,
+}
+
+/// `struct { /* BPF_MAP_*_BATCH commands */ } batch` of `union bpf_attr`.
+#[repr(C)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+// SAFETY: as in the kernel; each user below keeps what it points to alive over the call, and long enough for `count`.
+unsafe impl Attr for Batch {}
+
+impl<K: Pod + Default, V: Pod + Default> BatchMap<K, V> {
+    /// Takes a map whose sizes must be those of `K` and `V`.
+    ///
+    /// # Errors
+    /// InvalidData: they are not, so another build of the programs made the map.
+    pub(super) fn new(data: MapData) -> io::Result<Self> {
+        let info = data.info().map_err(io::Error::other)?;
+        if info.key_size() as usize != size_of::<K>() || info.value_size() as usize != size_of::<V>() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "its keys or values have another size"));
+        }
+        Ok(Self { data, types: PhantomData })
+    }
+
+    /// Every entry.
+    ///
+    /// # Errors
+    /// As `BPF_MAP_LOOKUP_BATCH`.
+    pub(super) fn entries(&self) -> io::Result<Vec<(K, V)>> {
+        let mut entries = Vec::new();
+        let (mut keys, mut values) = (vec![K::default(); BATCH], vec![V::default(); BATCH]);
+        // The place where a walk goes on: opaque, no longer than a key, and at least four bytes (generic_map_lookup_batch
+        // and __htab_map_lookup_and_delete_batch in kernel/bpf).
+        let mut place = vec![0u64; size_of::<K>().div_ceil(8).max(1)];
+        let mut next = place.clone();
+        let mut is_first = true;
+        loop {
+            let mut batch = Batch {
+                in_batch: if is_first { 0 } else { place.as_mut_ptr() as u64 },
+                out_batch: next.as_mut_ptr() as u64,
+                keys: keys.as_mut_ptr() as u64,
+                values: values.as_mut_ptr() as u64,
+                ..self.batch(keys.len())
+            };
+            let result = bpf(Command::MapLookupBatch, &mut batch);
+            let count = batch.count as usize;
+            let is_end = match result {
+                Ok(_) => false,
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+                // A bucket that holds more than there is room for.
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                    keys.resize(keys.len() * 2, K::default());
+                    values.resize(values.len() * 2, V::default());
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            entries.extend(keys[..count].iter().copied().zip(values[..count].iter().copied()));
+            if is_end {
+                return Ok(entries);
+            }
+            std::mem::swap(&mut place, &mut next);
+            is_first = false;
+        }
+    }
+
+    /// Writes entries. What stands before the first that fails is written.
+    ///
+    /// # Errors
+    /// As `BPF_MAP_UPDATE_ELEM`: E2BIG or ENOSPC where the map is full.
+    pub(super) fn update(&self, entries: &[(K, V)]) -> io::Result<()> {
+        for chunk in entries.chunks(BATCH) {
+            let mut keys: Vec<K> = chunk.iter().map(|(key, _)| *key).collect();
+            let mut values: Vec<V> = chunk.iter().map(|(_, value)| *value).collect();
+            let mut batch =
+                Batch { keys: keys.as_mut_ptr() as u64, values: values.as_mut_ptr() as u64, ..self.batch(chunk.len()) };
+            bpf(Command::MapUpdateBatch, &mut batch)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes entries; one that is not there is as good as deleted.
+    ///
+    /// # Errors
+    /// As `BPF_MAP_DELETE_ELEM`.
+    pub(super) fn delete(&self, keys: &[K]) -> io::Result<()> {
+        let mut rest = keys;
+        while !rest.is_empty() {
+            let mut chunk: Vec<K> = rest[..rest.len().min(BATCH)].to_vec();
+            let mut batch = Batch { keys: chunk.as_mut_ptr() as u64, ..self.batch(chunk.len()) };
+            let done = match bpf(Command::MapDeleteBatch, &mut batch) {
+                Ok(_) => chunk.len(),
+                // The one after those that were deleted is gone already.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => batch.count as usize + 1,
+                Err(error) => return Err(error),
+            };
+            rest = &rest[done.min(rest.len())..];
+        }
+        Ok(())
+    }
+
+    fn batch(&self, count: usize) -> Batch {
+        Batch {
+            in_batch: 0,
+            out_batch: 0,
+            keys: 0,
+            values: 0,
+            count: u32::try_from(count).expect("batches are small"),
+            map_fd: self.data.fd().as_fd().as_raw_fd().cast_unsigned(),
+            elem_flags: 0,
+            flags: 0,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! From paths to a [`PolicySet`]: files, and directories of them.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::model::{Origin, PolicySet};
+use super::problem::Problem;
+use super::validate::{PolicyFile, validate_after};
+
+/// Largest policy file, in bytes: four times what a Kubernetes ConfigMap holds.
+pub const MAX_FILE: u64 = 4 << 20;
+
+/// Loads every file that `paths` name: files as they are, and of directories (not of theirs) the *.yaml and *.yml files, in
+/// order of their names. Hidden entries are passed over, so that a mounted ConfigMap's `..data` is not read twice.
+///
+/// # Errors
+/// Every problem, of files that can't be read and of what stands in the others.
+pub fn load(paths: &[PathBuf]) -> Result<PolicySet, Vec<Problem>> {
+    let (files, problems) = read(paths);
+    judge(&files, problems)
+}
+
+/// Validates files that were read, and what was wrong with the others.
+pub(crate) fn judge(files: &[PolicyFile], problems: Vec<Problem>) -> Result<PolicySet, Vec<Problem>> {
+    validate_after(files, problems)
+}
+
+/// The files that `paths` name, and what is wrong with those that can't be read.
+pub(crate) fn read(paths: &[PathBuf]) -> (Vec<PolicyFile>, Vec<Problem>) {
+    let mut files: Vec<PolicyFile> = Vec::new();
+    let mut problems = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for path in paths {
+        match names(path) {
+            Ok(names) => {
+                // A file that is named twice is still one file.
+                for name in names.into_iter().filter(|name| seen.insert(name.clone())) {
+                    match text(&name) {
+                        Ok(text) => files.push(PolicyFile { path: Arc::new(name), text }),
+                        Err(problem) => problems.push(problem),
+                    }
+                }
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if paths.is_empty() {
+        problems
+            .push(nowhere("no policy files are named".to_owned(), "name a file, or a directory of them".to_owned()));
+    }
+    (files, problems)
+}
+
+/// The files behind one path.
+fn names(path: &Path) -> Result<Vec<PathBuf>, Problem> {
+    let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    if !metadata.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = fs::read_dir(path).map_err(|error| unreadable(path, &error))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(|error| unreadable(path, &error))?.path();
+        // A link that leads nowhere is a file that can't be read, not one that is not there.
+        if is_policy(&name) && !name.is_dir() {
+            names.push(name);
+        }
+    }
+    if names.is_empty() {
+        return Err(nowhere(
+            format!("there are no policy files in {}", path.display()),
+            "put at least one *.yaml or *.yml file there, or name another directory".to_owned(),
+        ));
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Whether an entry of a policy directory is one of policy, by its name: `*.yaml` or `*.yml`, and not hidden, as editors' locks
+/// are.
+pub(crate) fn is_policy(path: &Path) -> bool {
+    let visible = path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."));
+    visible && path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
+fn text(path: &Path) -> Result<String, Problem> {
+    let read = || -> io::Result<Vec<u8>> {
+        if !fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        let mut bytes = Vec::new();
+        File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|error| unreadable(path, &error))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(nowhere(
+            format!("{} is larger than {} MiB", path.display(), MAX_FILE >> 20),
+            "cut it into several files".to_owned(),
+        ));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let (valid, _) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+        let valid = String::from_utf8_lossy(valid);
+        let column = valid.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let line = valid.matches('\n').count() + 1;
+        Problem {
+            origin: Some(Origin { file: Arc::new(path.to_owned()), line, column }),
+            message: "this is no UTF-8 text".to_owned(),
+            cure: "save the file as UTF-8, and see that it is the right one".to_owned(),
+        }
+    })
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Problem {
+    let cure = match error.kind() {
+        io::ErrorKind::NotFound => "see whether the path is right",
+        io::ErrorKind::PermissionDenied => "let the user that runs this read it, or use sudo",
+        _ => "see that it is a regular file, or a directory, that can be read",
+    };
+    nowhere(format!("cannot read {}: {error}", path.display()), cure.to_owned())
+}
+
+/// A problem that no place in a file is to blame for.
+fn nowhere(message: String, cure: String) -> Problem {
+    Problem { origin: None, message, cure }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+//! From documents to a [`PolicySet`], or to every problem that they have.
+//!
+//! Each document is read for itself first, then names are resolved over all of them: a rule may name a group of another file.
+
+mod cidr;
+mod group;
+mod group_id;
+mod index;
+mod names;
+mod port;
+mod rule;
+mod selector;
+mod workload;
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::document::{
+    API_VERSION, AddressGroupSpec, Document, Field, Metadata, SecurityGroupSpec, Texts, WorkloadSpec, decode, shorten,
+};
+use super::model::PolicySet;
+use super::problem::{Problem, Reporter};
+use super::suggest::{listed, nearest};
+use super::yaml::{Mark, Node, Value, documents};
+use index::Index;
+
+/// A policy file and what stands in it.
+#[derive(Clone, Debug)]
+pub struct PolicyFile {
+    /// Its path, as problems shall name it.
+    pub path: Arc<PathBuf>,
+    /// Its text.
+    pub text: String,
+}
+
+/// Validates all files together.
+///
+/// # Errors
+/// Every problem, by file, line and column.
+pub fn validate(files: &[PolicyFile]) -> Result<PolicySet, Vec<Problem>> {
+    validate_after(files, Vec::new())
+}
+
+/// As [`validate`], where `found` is what was wrong before there were texts.
+pub(super) fn validate_after(files: &[PolicyFile], found: Vec<Problem>) -> Result<PolicySet, Vec<Problem>> {
+    let complete = found.is_empty();
+    let problems = RefCell::new(found);
+    let policy = Set { problems: &problems, complete }.validate(files);
+    let mut problems = problems.into_inner();
+    if problems.is_empty() {
+        return Ok(policy);
+    }
+    problems.sort_by(|one, other| one.origin.cmp(&other.origin));
+    Err(problems)
+}
+
+/// A document that has been read, and where it stands.
+struct Read<'a, S> {
+    mark: Mark,
+    report: Reporter<'a>,
+    document: Document<S>,
+}
+
+/// Every document, by kind.
+#[derive(Default)]
+struct Documents<'a> {
+    groups: Vec<Read<'a, SecurityGroupSpec>>,
+    workloads: Vec<Read<'a, WorkloadSpec>>,
+    addresses: Vec<Read<'a, AddressGroupSpec>>,
+}
+
+/// What the parts of a document are judged by.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    report: Reporter<'a>,
+    index: &'a Index,
+}
+
+struct Set<'a> {
+    problems: &'a RefCell<Vec<Problem>>,
+    /// Whether every document has been seen: names that are missing otherwise may stand in what could not be read.
+    complete: bool,
+}
+
+impl Set<'_> {
+    fn validate(mut self, files: &[PolicyFile]) -> PolicySet {
+        let mut nodes = Vec::new();
+        for file in files {
+            let report = Reporter::new(&file.path, self.problems);
+            match documents(&file.text, report) {
+                Some(documents) => nodes.extend(documents.into_iter().map(|node| (report, node))),
+                None => self.complete = false,
+            }
+        }
+        // A file that an editor has emptied to write it anew must not set every workload free for that moment.
+        if let (true, true, Some(file)) = (nodes.is_empty(), self.complete, files.first()) {
+            let cure = "add at least one document; to enforce nothing, stop the agent and use `bulkhead detach`";
+            let start = Mark { line: 1, column: 1 };
+            Reporter::new(&file.path, self.problems).add(start, "the policy has no documents at all", cure);
+        }
+        let mut documents = Documents::default();
+        for (report, node) in &nodes {
+            if read(node, *report, &mut documents).is_none() {
+                self.complete = false;
+            }
+        }
+        let index = Index::new(&documents, self.complete);
+        let mut policy = PolicySet {
+            groups: documents.groups.iter().filter_map(|read| group::group(read, &index)).collect(),
+            workloads: workload::workloads(&documents.workloads),
+        };
+        policy.groups.sort_by(|one, other| one.name.cmp(&other.name));
+        policy.workloads.sort_by(|one, other| one.name.cmp(&other.name));
+        policy
+    }
+}
+
+const KINDS: [&str; 3] = ["SecurityGroup", "Workload", "AddressGroup"];
+
+/// Reads one document into its kind's shape; `None` where it could not be told what it declares.
+fn read<'a>(node: &'a Node, report: Reporter<'a>, documents: &mut Documents<'a>) -> Option<()> {
+    let Value::Map(entries) = &node.value else {
+        let cure = format!("begin it with `apiVersion: {API_VERSION}`, `kind`, `metadata` and `spec`");
+        report.add(node.mark, "a document must be a mapping of fields", cure);
+        return None;
+    };
+    let field = |name: &str| entries.iter().find(|(key, _)| key.raw == name).map(|(_, value)| value);
+    match field("apiVersion") {
+        None => report.add(node.mark, "this document has no `apiVersion`", format!("add `apiVersion: {API_VERSION}`")),
+        Some(Node { value: Value::Text, raw, .. }) if raw == API_VERSION => {}
+        Some(Node { value: Value::Text, raw, mark }) => {
+            let message = format!("`{}` is no version of Bulkhead's policy language", shorten(raw));
+            report.add(*mark, message, format!("write `{API_VERSION}`"));
+        }
+        // Whatever it is instead, reading the document reports it.
+        Some(_) => {}
+    }
+    let Some(kind) = field("kind") else {
+        let cure = format!("add `kind`: {}", listed(KINDS, "or"));
+        report.add(node.mark, "this document has no `kind`", cure);
+        return None;
+    };
+    match kind.raw.as_str() {
+        "SecurityGroup" => documents.groups.push(outer(node, report, "selector: {}")?),
+        "Workload" => documents.workloads.push(outer(node, report, "cgroup, interface or addresses")?),
+        "AddressGroup" => documents.addresses.push(outer(node, report, "cidrs")?),
+        other => {
+            let cure = match nearest(other, KINDS) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("write {}", listed(KINDS, "or")),
+            };
+            report.add(kind.mark, format!("`{}` is no kind of document", shorten(other)), cure);
+            return None;
+        }
+    }
+    Some(())
+}
+
+/// Reads a document whose kind is known; `needs` is the least that its spec says.
+fn outer<'a, S>(node: &'a Node, report: Reporter<'a>, needs: &str) -> Option<Read<'a, S>>
+where
+    Document<S>: serde::Deserialize<'a>,
+{
+    let document: Document<S> = decode(node, report)?;
+    match &document.metadata {
+        Field::Absent => report.add(node.mark, "this document has no `metadata`", "add `metadata: {name: NAME}`"),
+        Field::Refused(_) => {}
+        Field::Is(mark, metadata) => check_metadata(*mark, metadata, report),
+    }
+    if document.spec.is_absent() {
+        report.add(node.mark, "this document has no `spec`", format!("add `spec` with {needs}"));
+    }
+    Some(Read { mark: node.mark, report, document })
+}
+
+fn check_metadata(mark: Mark, metadata: &Metadata, report: Reporter<'_>) {
+    match &metadata.name {
+        Field::Absent => report.add(mark, "`metadata` has no `name`", "add `name: NAME`"),
+        Field::Refused(_) => {}
+        Field::Is(mark, name) => {
+            if let Err((message, cure)) = names::check_name(name) {
+                report.add(*mark, message, cure);
+            }
+        }
+    }
+    check_labels(&metadata.labels, report, names::check_value);
+}
+
+/// Checks keys and values of labels.
+fn check_labels(labels: &Field<Texts>, report: Reporter<'_>, check_value: fn(&str) -> Result<(), names::Wrong>) {
+    for (key, value) in labels.get().map(|texts| texts.0.as_slice()).unwrap_or_default() {
+        for (field, check) in [(key, names::check_key as fn(&str) -> _), (value, check_value)] {
+            if let Some((mark, text)) = field.marked()
+                && let Err((message, cure)) = check(text)
+            {
+                report.add(mark, message, cure);
+            }
+        }
+    }
+}
+
+impl<S> Read<'_, S> {
+    /// The name, and where it stands.
+    fn name(&self) -> Option<(Mark, &str)> {
+        let metadata = self.document.metadata.get()?;
+        metadata.name.marked().map(|(mark, name)| (mark, name.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

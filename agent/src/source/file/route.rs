@@ -1,0 +1,180 @@
+//! The way to policy files: every directory in which a name is looked up, link by link, and a watch on each.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InotifyEvent, WatchDescriptor};
+
+use super::absolute;
+use crate::policy::load::is_policy;
+use crate::source::inotify::{MORE_WATCHES, Watcher};
+
+/// As many symbolic links as the kernel follows (path_resolution(7)).
+const LINKS: usize = 40;
+/// How often the way is looked at again where it changes while it is being watched.
+const LOOKS: usize = 4;
+
+/// Watches on all that leads to some paths, as it was when they were set.
+#[derive(Debug)]
+pub(super) struct Route {
+    watcher: Watcher,
+    watched: HashMap<WatchDescriptor, Names>,
+    /// Files written to that their writers have not closed yet.
+    open: HashSet<(WatchDescriptor, OsString)>,
+}
+
+impl Route {
+    /// Sets watches on all that leads to the paths, as far as it exists.
+    ///
+    /// # Errors
+    /// No inotify instance is left.
+    pub(super) fn watched(paths: &[PathBuf]) -> anyhow::Result<Self> {
+        let mut route = Self { watcher: Watcher::new()?, watched: HashMap::new(), open: HashSet::new() };
+        let mut directories = trace(paths);
+        for _ in 0..LOOKS {
+            route.watch(&directories);
+            let now = trace(paths);
+            if now == directories {
+                break;
+            }
+            directories = now;
+        }
+        Ok(route)
+    }
+
+    /// Waits until something happens that may matter.
+    ///
+    /// # Errors
+    /// Inotify cannot be read.
+    pub(super) async fn notice(&mut self) -> anyhow::Result<()> {
+        loop {
+            let mut events = self.watcher.read().await.context("reading from inotify")?;
+            events.retain(|event| self.matters(event));
+            if events.is_empty() {
+                continue;
+            }
+            for event in events {
+                let Some(name) = event.name else { continue };
+                if event.mask.contains(AddWatchFlags::IN_MODIFY) {
+                    self.open.insert((event.wd, name));
+                } else if event.mask.contains(AddWatchFlags::IN_CLOSE_WRITE) {
+                    self.open.remove(&(event.wd, name));
+                }
+            }
+            return Ok(());
+        }
+    }
+
+    /// Whether the last notices left somebody writing.
+    pub(super) fn is_being_written(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    fn watch(&mut self, directories: &BTreeMap<PathBuf, Names>) {
+        for (directory, names) in directories {
+            match self.watcher.add(directory, mask()) {
+                Ok(watch) => self.watched.entry(watch).or_default().add(names),
+                // It went meanwhile, and the watch on the directory above tells.
+                Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                Err(error) => {
+                    let cure = if error == Errno::ENOSPC { MORE_WATCHES } else { "let the agent read it" };
+                    let directory = directory.display();
+                    tracing::warn!("{directory} cannot be watched ({error}): edits are found late; {cure}");
+                }
+            }
+        }
+    }
+
+    fn matters(&self, event: &InotifyEvent) -> bool {
+        if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+            return true;
+        }
+        match (self.watched.get(&event.wd), &event.name) {
+            (Some(names), Some(name)) => names.each.contains(name) || names.policy && is_policy(name.as_ref()),
+            // The directory itself went or was moved.
+            (Some(_), None) => true,
+            (None, _) => false,
+        }
+    }
+}
+
+/// The names in a directory that matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Names {
+    /// These.
+    each: BTreeSet<OsString>,
+    /// Those of policy files.
+    policy: bool,
+}
+
+impl Names {
+    fn add(&mut self, other: &Self) {
+        self.each.extend(other.each.iter().cloned());
+        self.policy |= other.policy;
+    }
+}
+
+/// Every directory on the way to the paths, and to the policy files in those that are directories.
+fn trace(paths: &[PathBuf]) -> BTreeMap<PathBuf, Names> {
+    let mut directories = BTreeMap::new();
+    for path in paths {
+        let Ok(Some(end)) = follow(&absolute(path), &mut directories) else { continue };
+        let Ok(entries) = fs::read_dir(&end) else { continue };
+        directories.entry(end).or_default().policy = true;
+        for entry in entries.flatten().filter(|entry| is_policy(&entry.path())) {
+            if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+                // A link that leads nowhere yet is followed as far as it goes.
+                drop(follow(&entry.path(), &mut directories));
+            }
+        }
+    }
+    directories
+}
+
+/// Resolves a path as the kernel does, and notes each name and where it is looked up. `None` where it does not exist.
+fn follow(path: &Path, directories: &mut BTreeMap<PathBuf, Names>) -> io::Result<Option<PathBuf>> {
+    let mut ahead: Vec<OsString> = steps(path);
+    let mut here = PathBuf::from("/");
+    let mut links = 0;
+    while let Some(step) = ahead.pop() {
+        if step == "/" {
+            here = PathBuf::from("/");
+        } else if step == ".." {
+            here.pop();
+        } else {
+            directories.entry(here.clone()).or_default().each.insert(step.clone());
+            let next = here.join(&step);
+            match fs::symlink_metadata(&next) {
+                Ok(metadata) if metadata.is_symlink() && links < LINKS => {
+                    links += 1;
+                    ahead.extend(steps(&fs::read_link(&next)?));
+                }
+                Ok(_) => here = next,
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+    Ok(Some(here))
+}
+
+/// The components of a path, the first one last.
+fn steps(path: &Path) -> Vec<OsString> {
+    let steps = path.components().filter(|component| *component != Component::CurDir);
+    steps.rev().map(|component| component.as_os_str().to_owned()).collect()
+}
+
+fn mask() -> AddWatchFlags {
+    AddWatchFlags::IN_CREATE
+        | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_MOVE
+        | AddWatchFlags::IN_MODIFY
+        | AddWatchFlags::IN_CLOSE_WRITE
+        | AddWatchFlags::IN_ATTRIB
+        | AddWatchFlags::IN_DELETE_SELF
+        | AddWatchFlags::IN_MOVE_SELF
+}

@@ -1,0 +1,185 @@
+//! What is enforced outlives the agent, whatever becomes of it, until `detach`.
+
+use std::fs;
+
+use bulkhead_tests::case::Way::{Tcp, Udp};
+use bulkhead_tests::case::{is_dropped, is_refused, reaches, tried};
+use bulkhead_tests::document::group;
+use bulkhead_tests::lab::agent::{command, run};
+use bulkhead_tests::lab::{Agent, Lab, Outcome, Version, Workload};
+
+struct Scene {
+    server: Workload,
+    client: Workload,
+    device: Workload,
+    outsider: Workload,
+    lab: Lab,
+}
+
+const RULES: [&str; 2] = [
+    "ingress: [{from: [{group: client}], ports: [{protocol: tcp, port: 8000}]}]",
+    "egress: [{to: [{group: client}], ports: [{protocol: tcp, port: 9000}]}]",
+];
+
+impl Scene {
+    fn new() -> Self {
+        let mut lab = Lab::new();
+        let server = lab.container("server", "app=server");
+        let client = lab.device("client", "app=client");
+        let device = lab.device("device", "app=server");
+        let outsider = lab.outsider("outsider", "");
+        for workload in [&server, &client, &device, &outsider] {
+            workload.serve(&[8000, 9000]);
+        }
+        for workload in [&server, &client, &device] {
+            lab.declare(workload);
+        }
+        let open = "ingress: [{from: [{cidr: 0.0.0.0/0}, {cidr: \"::/0\"}]}]";
+        lab.policy(
+            "groups.yaml",
+            &[group("server", 100, "server", &RULES), group("client", 200, "client", &[open])].concat(),
+        );
+        Self { server, client, device, outsider, lab }
+    }
+
+    /// At every hook, what is allowed passes and what is not does not.
+    fn is_enforced(&self, when: &str) {
+        let Self { server, client, device, outsider, .. } = self;
+        tried(&[
+            reaches(client, Tcp(8000), server),
+            reaches(client, Tcp(8000), device),
+            reaches(server, Tcp(9000), client),
+            reaches(device, Tcp(9000), client),
+            is_dropped(client, Tcp(9000), server),
+            is_dropped(client, Udp(8000), device),
+            is_refused(server, Tcp(8000), client),
+            is_refused(server, Udp(9000), client),
+            is_dropped(device, Tcp(8000), client),
+            is_dropped(outsider, Tcp(8000), server),
+            is_dropped(outsider, Udp(8000), device),
+        ])
+        .end(|| when.to_owned());
+    }
+
+    /// Nothing is held back.
+    fn is_open(&self, when: &str) {
+        let Self { server, client, device, outsider, .. } = self;
+        tried(&[
+            reaches(client, Tcp(9000), server),
+            reaches(client, Udp(8000), device),
+            reaches(server, Tcp(8000), client),
+            reaches(server, Udp(9000), client),
+            reaches(device, Tcp(8000), client),
+            reaches(outsider, Tcp(8000), server),
+            reaches(outsider, Udp(8000), device),
+        ])
+        .end(|| when.to_owned());
+    }
+
+    fn detach(&self) -> String {
+        let output = run(self.lab.site(), &["detach"]).expect("the binary is there");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+/// Nothing was missed while the agents changed places.
+fn is_undisturbed(client: &Workload, work: bulkhead_tests::lab::probe::Work, agent: &Agent) {
+    let tally = client.tally(work);
+    assert!(tally.reached > 0 && tally.denied() + tally.other == 0, "{tally:?}\n{}", agent.dump());
+}
+
+#[test]
+fn a_killed_agent_leaves_everything_enforced_and_its_successor_adopts_it() {
+    let scene = Scene::new();
+    scene.is_open("before the first agent");
+    let agent = scene.lab.agent();
+    scene.is_enforced("with an agent");
+    let stream = scene.client.stream(scene.client.keep(scene.server.at(Version::V4, 8000)));
+    let kept = Version::BOTH.map(|version| scene.client.keep(scene.server.at(version, 8000)));
+    let hammer = scene.client.hammer(scene.server.at(Version::V6, 8000));
+    let generation = agent.status().generation;
+
+    agent.kill();
+    scene.is_enforced("after the agent was killed");
+    for kept in kept {
+        assert_eq!(scene.client.exchange(kept), Outcome::Reached, "an open connection goes on");
+    }
+    for round in 0..3 {
+        let agent = scene.lab.agent();
+        scene.is_enforced(&format!("with successor {round}"));
+        for kept in kept {
+            assert_eq!(scene.client.exchange(kept), Outcome::Reached, "an open connection goes on\n{}", agent.dump());
+        }
+        assert!(agent.status().generation >= generation, "generations are not used twice");
+        is_undisturbed(&scene.client, stream, &agent);
+        is_undisturbed(&scene.client, hammer, &agent);
+        agent.kill();
+    }
+}
+
+#[test]
+fn an_edit_made_while_no_agent_runs_takes_force_with_the_next() {
+    let scene = Scene::new();
+    scene.lab.agent().kill();
+    let kept = scene.client.keep(scene.server.at(Version::V4, 8000));
+    let closed =
+        [group("server", 100, "server", &["ingress: []"]), group("client", 200, "client", &["ingress: []"])].concat();
+    scene.lab.policy("groups.yaml", &closed);
+    assert_eq!(scene.client.exchange(kept), Outcome::Reached, "nobody has read it yet");
+    let agent = scene.lab.agent();
+    assert_eq!(scene.client.exchange(kept), Outcome::Silent, "revoked\n{}", agent.dump());
+    assert_eq!(scene.client.tcp(scene.server.at(Version::V4, 8000)), Outcome::Silent, "{}", agent.dump());
+}
+
+#[test]
+fn a_stopped_agent_leaves_everything_enforced_until_detach() {
+    let scene = Scene::new();
+    let agent = scene.lab.agent();
+    let refused = run(scene.lab.site(), &["detach"]).expect("the binary is there");
+    assert_eq!(refused.status.code(), Some(75), "not while an agent runs: {refused:?}");
+    scene.is_enforced("after detach was refused");
+
+    let status = agent.stop();
+    assert_eq!(status.code(), Some(0), "a clean stop");
+    assert!(!scene.lab.site().admin().exists(), "the socket is gone");
+    scene.is_enforced("after a clean stop");
+
+    let removed = scene.detach();
+    for what in ["link cgroup_egress", "link connect4", "link uplink-", "link tc_ingress-", "map FLOWS"] {
+        assert!(removed.contains(what), "{what} is not in: {removed}");
+    }
+    let left: Vec<_> = fs::read_dir(scene.lab.site().bpffs())
+        .expect("the bpffs is mounted")
+        .flatten()
+        .map(|entry| entry.file_name())
+        .filter(|name| !name.to_string_lossy().ends_with(".debug"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    scene.is_open("after detach");
+    assert!(scene.detach().contains("nothing was attached"));
+    let again = scene.lab.agent();
+    scene.is_enforced("with a new agent after detach");
+    drop(again);
+}
+
+#[test]
+fn an_agent_may_be_told_to_detach_when_it_stops() {
+    let scene = Scene::new();
+    let agent = scene.lab.agent_with(&["--detach-on-exit"]);
+    scene.is_enforced("with an agent");
+    assert_eq!(agent.stop().code(), Some(0));
+    scene.is_open("after it stopped");
+}
+
+#[test]
+fn a_second_agent_is_refused_and_the_first_goes_on() {
+    let scene = Scene::new();
+    let agent = scene.lab.agent();
+    let output = command(scene.lab.site(), &[]).output().expect("the binary is there");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(75), "{message}");
+    assert!(message.contains(&format!("pid {}", agent.pid())), "{message}");
+    assert!(agent.is_ready());
+    scene.is_enforced("after the second was refused");
+}

@@ -1,0 +1,63 @@
+//! `cargo xtask test`: every test of the workspace.
+//!
+//! Harnesses are built as the user who calls, and run one after the other as root, because the kernel's tests attach to
+//! it. What the harnesses print streams through; failures are repeated at the end, ignored tests are named with their
+//! reasons, and the last line is `N passed, N failed`. A harness that crashes or hangs is a failure by name.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::setup::{self, Purpose};
+use crate::workspace;
+use harness::Harness;
+use tally::Tally;
+
+mod harness;
+mod tally;
+
+/// How long all harnesses together may run; a hanging one must not hold up CI for ever.
+const WHOLE_RUN: Duration = Duration::from_secs(20 * 60);
+
+/// Run every test: unit tests, documentation's examples, and the tests in the kernel as root.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Only tests whose name contains this
+    filter: Option<String>,
+}
+
+/// Runs them; failure if one failed, or if there was none.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let tally = match run_all(options.filter.as_deref()) {
+        Ok(tally) => tally,
+        Err(problem) => {
+            eprintln!("error: {problem:#}");
+            let mut tally = Tally::default();
+            tally.fail("the tests could not be run");
+            tally
+        }
+    };
+    print!("\n{}", tally.summary());
+    Ok(if tally.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_all(filter: Option<&str>) -> Result<Tally> {
+    setup::ensure(Purpose::Test)?;
+    // The binaries too: tests start the agent.
+    workspace::build(workspace::Profile::Debug)?;
+    let mut harnesses: Vec<_> = workspace::build_tests()?.into_iter().map(Harness::Executable).collect();
+    harnesses.push(Harness::Documentation);
+    let deadline = Instant::now() + WHOLE_RUN;
+    let mut tally = Tally::default();
+    for harness in harnesses {
+        harness.run(filter, deadline, &mut tally)?;
+    }
+    if tally.ran() == 0 {
+        match filter {
+            Some(filter) => eprintln!("error: no test's name contains {filter:?}"),
+            None => eprintln!("error: there is no test"),
+        }
+    }
+    Ok(tally)
+}
