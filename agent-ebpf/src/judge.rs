@@ -330,11 +330,11 @@ fn is_foreign(local: &Local, peer: &Party) -> bool {
     local.seen == Seen::Address && peer.flags & (Party::LOCAL | Party::HOST) != 0
 }
 
-/// Whether a packet comes to a workload that is addressed to another one.
+/// Whether a packet comes to a workload that is addressed to another one, or to none of its addresses where they are known.
 #[inline(never)]
 fn is_misaddressed<T: Tables>(tables: &T, packet: &Packet, local: &Local) -> bool {
     let addressee = tables.party(&packet.destination);
-    addressee.workload != 0 && addressee.workload != local.workload
+    addressee.workload != local.workload && (addressee.workload != 0 || local.flags & Place::STRICT_SOURCE != 0)
 }
 
 /// What a local sender claims to be.

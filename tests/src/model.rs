@@ -43,8 +43,8 @@
 //! - **An uplink (XDP) decides the ingress of the local workload that has the destination address**, nothing else, and leaves
 //!   no trace. What it can't decide (malformed packets, later fragments) it leaves to the receiver's own hook. What comes from
 //!   outside is not from a workload of this host or the host itself: for a governed receiver such a source is forged.
-//! - **A packet that comes to a workload but is addressed to another one** (a bridge floods) is judged and leaves no trace: the
-//!   receiver must not become the owner of the other's end.
+//! - **A packet that comes to a workload but is addressed to another one** (a bridge floods), or to none of the receiver's
+//!   addresses where they are known, is judged and leaves no trace: the receiver must not become the owner of that end.
 //! - **Two workloads at one end** of a flow (one address, one port, one after the other) are each judged for themselves, and
 //!   the last one is the one that the end is held to.
 //! - **A receiver behind a link** is asked at its link, not at the sender's cgroup hook too.
@@ -302,8 +302,13 @@ impl Model {
 
     /// Whether what is said of this packet may be held to the flow.
     fn leaves_a_trace(&self, packet: &Packet, subject: Subject) -> bool {
-        let is_anothers = || self.holder(packet.destination).is_some_and(|holder| subject.workload != Some(holder));
-        packet.spot != Spot::Xdp && (subject.direction == Direction::Egress || !is_anothers())
+        let holder = self.holder(packet.destination);
+        let own = subject.workload.map(|workload| &self.world.workloads[workload].addresses);
+        let is_own = match own {
+            Some(own) if !own.is_empty() => own.contains(&packet.destination),
+            _ => holder.is_none(),
+        };
+        packet.spot != Spot::Xdp && (subject.direction == Direction::Egress || is_own)
     }
 
     /// Whether an ICMP error belongs to a flow that passes at this side.

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod lint;
 mod privilege;
 mod run;
@@ -43,6 +44,8 @@ enum Command {
     Test(test::Options),
     /// Check format, clippy (host and eBPF), documentation and the repository's own rules
     Lint(lint::Options),
+    /// Hold the reference model, the decision and the kernel against each other over random cases, as root
+    Fuzz(fuzz::Options),
     /// Measure against the project's targets, as root
     Bench(bench::Options),
 }
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Lint(options) => lint::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench(options) => bench::run(&options),
     };
     outcome.unwrap_or_else(|problem| {

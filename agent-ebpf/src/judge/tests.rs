@@ -269,7 +269,7 @@ fn keep_lets_flows_live_on_and_opens_no_new_ones() {
         world.flip();
         assert_eq!(world.receives(API, &request(ACK)), allow(Established));
         assert_eq!(world.sends(API, &reply(ACK)), allow(Established));
-        assert_eq!(world.uplink(API, &request(ACK)), allow(Established));
+        assert_eq!(world.uplink(API, &request(ACK)), deny(Spoofed), "web is here: this comes from somebody else");
     }
     assert_eq!(world.receives(API, &packet(WEB, API, tcp(40_001, 80, SYN))), deny(NoRule));
 }
@@ -459,12 +459,13 @@ fn an_entry_serves_only_the_cgroup_and_workload_it_was_made_for() {
     assert_eq!(sends(&world, DB, ACK), deny(NoRule));
     assert_eq!(sends(&world, WEB, ACK), allow(Established), "web's flow is unharmed");
     assert_eq!(sends(&world, BATCH, ACK), allow(Rule));
-    assert_eq!(sends(&world, BATCH, ACK), allow(Rule), "the entry stays web's, so batch is judged each time");
+    assert_eq!(sends(&world, BATCH, ACK), allow(Established), "the entry is held to the last one that it passed for");
+    assert_eq!(sends(&world, WEB, ACK), allow(Rule), "so the other is judged anew");
     assert_eq!(sends(&world, WEB, ACK), allow(Established));
     let nested = Seen::Cgroup(cgroup(WEB) + 500);
     let from_nested = || world.at(WEB, nested, Direction::Egress, &packet(HOST, STRANGER, tcp(40_000, 80, ACK)));
     assert_eq!(from_nested(), allow(Established), "another cgroup of web's");
-    assert_eq!(world.news.borrow().iter().filter(|news| news.0 == Verdict::Allow).count(), 1);
+    assert_eq!(world.news.borrow().iter().filter(|news| news.0 == Verdict::Allow).count(), 3);
 }
 
 #[test]
@@ -713,4 +714,55 @@ fn calls_of_the_unidentified_are_left_to_their_packets() {
     let mut world = World::new();
     world.places.insert(DB, Place::SCOPE | Place::SCOPE_DENIES);
     assert_eq!(world.calls(DB, addresses(API)[0], HTTP), allow(Deferred));
+}
+
+// Found by holding the decision against the reference model in tests/.
+
+#[test]
+fn a_late_answer_does_not_bring_a_revoked_datagram_flow_back() {
+    let mut world = World::new();
+    world.allow_in(API, WEB, (17, 53));
+    let ask = packet(WEB, API, udp(40_000, 53));
+    let answer = packet(API, WEB, udp(53, 40_000));
+    assert_eq!(world.receives(API, &ask), allow(Rule));
+    world.drop_rules();
+    world.flip();
+    assert_eq!(world.sends(API, &answer), deny(NoRule), "although api's egress is open");
+    assert_eq!(world.receives(API, &ask), deny(NoRule));
+    world.wait(1_000);
+    assert_eq!(world.sends(API, &answer), allow(OpenEgress), "when the flow is forgotten, it is api's own");
+}
+
+#[test]
+fn what_one_side_allowed_stands_when_the_other_end_opens_the_flow_for_itself() {
+    let mut world = World::new();
+    world.govern(WEB).govern(API);
+    let there = packet(WEB, API, udp(40_000, 53));
+    let back = packet(API, WEB, udp(53, 40_000));
+    assert_eq!(world.sends(WEB, &there), allow(OpenEgress));
+    assert_eq!(world.receives(API, &there), deny(NoRule));
+    assert_eq!(world.sends(API, &back), allow(OpenEgress));
+    assert_eq!(
+        world.receives(WEB, &back),
+        allow(Established),
+        "for web it is a reply, as it would be from another host"
+    );
+}
+
+#[test]
+fn an_icmp_message_that_was_let_in_is_not_let_out() {
+    let mut world = World::new();
+    world.allow_in(API, WEB, (1, 13 << 8));
+    world.restrict(API);
+    assert_eq!(world.receives(API, &packet(WEB, API, icmp(13, 0, [0; 4], &[0; 12]))), allow(Rule));
+    assert_eq!(world.sends(API, &packet(API, WEB, icmp(13, 0, [0; 4], &[0; 12]))), deny(NoRule));
+}
+
+#[test]
+fn a_packet_that_a_bridge_floods_makes_nobody_the_owner_of_its_end() {
+    let mut world = World::new();
+    world.make_strict(DB);
+    let flooded = packet(WEB, API, tcp(40_000, 80, SYN));
+    assert_eq!(world.wall_receives(DB, &flooded), allow(Ungoverned));
+    assert_eq!(world.wall_sends(DB, &packet(API, WEB, tcp(80, 40_000, SYN | ACK))), deny(Spoofed));
 }
