@@ -158,10 +158,8 @@ impl Attachments {
         let stale: Vec<PathBuf> = self.stale_interfaces(wanted);
         for pin in stale {
             interface::detach_clsact(&pin, self.attached.get(&pin));
-            match fs::remove_file(&pin) {
-                Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => result = Err(file("removing", &pin, source)),
+            if let Err(error) = link::remove(&pin) {
+                result = Err(error);
             }
             self.attached.remove(&pin);
         }
@@ -181,7 +179,7 @@ impl Attachments {
                 return Ok("tcx");
             }
             // The interface is gone and its number has come back: the old link holds nothing.
-            fs::remove_file(pin).map_err(|source| file("removing", pin, source))?;
+            link::remove(pin)?;
         }
         match interface::attach_tc(&mut self.ebpf, program, index, name).map_err(fail)? {
             Some(link) => pin_over(link, pin).map(|()| "tcx"),
@@ -218,7 +216,7 @@ impl Attachments {
         for entry in fs::read_dir(self.pins.links()).into_iter().flatten().filter_map(Result::ok) {
             let path = entry.path();
             if entry.file_name().to_string_lossy().starts_with("uplink-") && !self.attached.contains_key(&path) {
-                fs::remove_file(&path).map_err(|source| file("removing", &path, source))?;
+                link::remove(&path)?;
             }
         }
         Ok(())
@@ -236,9 +234,7 @@ fn pin_over(link: FdLink, pin: &Path) -> Result<(), KernelError> {
     let mut fresh = pin.as_os_str().to_owned();
     fresh.push("_new");
     let fresh = PathBuf::from(fresh);
-    if fresh.exists() {
-        fs::remove_file(&fresh).map_err(|source| file("removing", &fresh, source))?;
-    }
+    link::remove(&fresh)?;
     link.pin(&fresh).map_err(|source| KernelError::Pin { path: fresh.clone(), source })?;
     fs::rename(&fresh, pin).map_err(|source| file("renaming", &fresh, source))
 }
