@@ -158,10 +158,8 @@ impl Attachments {
         let stale: Vec<PathBuf> = self.stale_interfaces(wanted);
         for pin in stale {
             interface::detach_clsact(&pin, self.attached.get(&pin));
-            match fs::remove_file(&pin) {
-                Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => result = Err(file("removing", &pin, source)),
+            if let Err(source) = link::unpin(&pin) {
+                result = Err(file("removing", &pin, source));
             }
             self.attached.remove(&pin);
         }
@@ -218,7 +216,7 @@ impl Attachments {
         for entry in fs::read_dir(self.pins.links()).into_iter().flatten().filter_map(Result::ok) {
             let path = entry.path();
             if entry.file_name().to_string_lossy().starts_with("uplink-") && !self.attached.contains_key(&path) {
-                fs::remove_file(&path).map_err(|source| file("removing", &path, source))?;
+                link::unpin(&path).map_err(|source| file("removing", &path, source))?;
             }
         }
         Ok(())

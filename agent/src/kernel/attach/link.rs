@@ -2,6 +2,7 @@
 //! hook.
 
 use std::ffi::CString;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -90,12 +91,24 @@ pub(super) fn update(link: BorrowedFd<'_>, program: impl AsFd) -> io::Result<()>
     bpf(Command::LinkUpdate, &mut attr).map(drop)
 }
 
-/// Takes the link pinned at `path` off its hook. Removing the pin does that too, but only after a while: the kernel frees an
-/// inode of a bpffs when nobody can be reading it any more.
+/// Takes the link pinned at `path` off its hook, and removes the pin; nothing where there is none.
 ///
 /// # Errors
+/// The pin can't be removed.
+pub(in crate::kernel) fn unpin(path: &Path) -> io::Result<()> {
+    // Without its pin the link goes, too, but only after a while: the kernel frees an inode of a bpffs when nobody can be
+    // reading it any more.
+    if let Err(error) = detach(path) {
+        tracing::debug!(%error, "{} goes off its hook a moment after its pin", path.display());
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// As bpf(2) for `BPF_LINK_DETACH`; not every kind of link can be detached.
-pub(in crate::kernel) fn detach(path: &Path) -> io::Result<()> {
+fn detach(path: &Path) -> io::Result<()> {
     #[repr(C)]
     struct LinkDetach {
         link_fd: u32,
