@@ -16,10 +16,10 @@ mod evaluate;
 pub use evaluate::{Evaluation, Subject, evaluate};
 
 use crate::abi::{
-    Address, Course, Direction, End, Flow, FlowKey, Fragment, IDENTITY_WORLD, Party, Place, RULE_NONE, Reason,
-    Settings, Side, Stamp, State, Verdict,
+    Address, Course, Direction, End, Flow, FlowKey, Fragment, IDENTITY_WORLD, Party, Place, PortIndex, RULE_NONE,
+    Reason, Settings, Side, Stamp, State, Verdict,
 };
-use crate::packet::{Bytes, Packet, Part, Plain, is_never_cut, parse_quote};
+use crate::packet::{Bytes, Packet, Part, Plain, is_never_cut, parse_quote, protocol, tcp};
 use crate::tables::Tables;
 use crate::track::FlowCell;
 
@@ -43,7 +43,7 @@ pub enum Seen {
     Cgroup(u64),
     /// By the interface that the packet came or goes through.
     Interface(u32),
-    /// By address alone: such a hook only drops, it never vouches for a flow.
+    /// By address alone, or not for sure: such a packet is only dropped or not, it never vouches for a flow.
     Address,
 }
 
@@ -154,7 +154,7 @@ pub fn known<T: Tables>(tables: &T, packet: &Plain, seen: Seen, direction: Direc
         Seen::Interface(interface) => flow.interface(end) == u64::from(interface),
         // This hook only drops, and the hooks behind it make sure of the owner. But what comes from outside is no packet of
         // a flow whose sending end was judged here.
-        Seen::Address => flow.stamp(sender) == Stamp::NONE,
+        Seen::Address => flow.stamp(sender) == Stamp::NONE && !flow.stamp(end).peer_is_here(),
     };
     let stamp = flow.stamp(end);
     let (control, now) = (tables.control(), tables.now());
@@ -220,6 +220,7 @@ pub fn judge_in_place<T: Tables>(
     local: &Local,
     direction: Direction,
 ) -> Judgement {
+    let is_complete = packet.part == Part::Whole || complete(tables, packet);
     if is_never_cut(packet, direction) {
         return Judgement::quiet(Reason::NeverCut, direction);
     }
@@ -227,9 +228,6 @@ pub fn judge_in_place<T: Tables>(
         return judgement;
     }
     let subject = Subject::of(tables, local);
-    if packet.part != Part::Whole && !complete(tables, packet) && subject.is_governed() {
-        return Judgement::denied(subject, Reason::FragmentUnseen, direction, 0);
-    }
     let peer = match direction {
         Direction::Egress => tables.party(&packet.destination),
         Direction::Ingress => tables.party(&packet.source),
@@ -240,13 +238,28 @@ pub fn judge_in_place<T: Tables>(
     if local.workload != 0 && peer.workload == local.workload {
         return Judgement::quiet(Reason::SameWorkload, direction);
     }
-    if is_spoofed(tables, packet, local, direction, subject) {
-        return Judgement::denied(subject, Reason::Spoofed, direction, peer.workload);
+    match claim(tables, packet, local, direction) {
+        Claim::Own => {}
+        Claim::Unknown if !subject.is_governed() => {}
+        Claim::Unknown => return Judgement::denied(subject, Reason::Spoofed, direction, peer.workload),
+        // It is not this workload's packet, so its being in audit says nothing: it would be judged as the other's elsewhere.
+        Claim::Others => {
+            let denied = Judgement::denied(subject, Reason::Spoofed, direction, peer.workload);
+            return Judgement { verdict: Verdict::Deny, ..denied };
+        }
+    }
+    if !is_complete {
+        return undecidable(tables, local, direction, Reason::FragmentUnseen);
     }
     if is_related {
         return Judgement::quiet(Reason::Related, direction);
     }
-    judge_flow(tables, packet, local, direction, subject, &peer)
+    let mut local = *local;
+    if direction == Direction::Ingress && is_misaddressed(tables, packet, &local) {
+        // A bridge floods, say. It must not make this workload the owner of another's end, who could then answer for it.
+        local.seen = Seen::Address;
+    }
+    judge_flow(tables, packet, &local, direction, subject, &peer)
 }
 
 /// What a scope says of a workload that is not known yet; `None` where it allows it or there is no scope.
@@ -319,19 +332,41 @@ fn is_foreign(local: &Local, peer: &Party) -> bool {
     local.seen == Seen::Address && peer.flags & (Party::LOCAL | Party::HOST) != 0
 }
 
-/// Whether the local sender claims an address that is not its own.
-///
-/// A workload whose addresses are known must use them; one whose addresses are not known may not use another workload's, nor
-/// the host's where it has a link of its own.
+/// Whether a packet comes to a workload that is addressed to another one.
+#[inline(always)]
+fn is_misaddressed<T: Tables>(tables: &T, packet: &Packet, local: &Local) -> bool {
+    let addressee = tables.party(&packet.destination);
+    addressee.workload != 0 && addressee.workload != local.workload
+}
+
+/// What a local sender claims to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    /// An address of its own, or one that nobody is known to hold.
+    Own,
+    /// An address that nobody is known to hold, although the sender's own ones are known.
+    Unknown,
+    /// Another workload's address or, from behind a link, the host's.
+    Others,
+}
+
+/// What the local sender claims to be by its source address.
 #[inline(never)]
-fn is_spoofed<T: Tables>(tables: &T, packet: &Packet, local: &Local, direction: Direction, subject: Subject) -> bool {
+fn claim<T: Tables>(tables: &T, packet: &Packet, local: &Local, direction: Direction) -> Claim {
     if direction == Direction::Ingress || local.workload == 0 {
-        return false;
+        return Claim::Own;
     }
     let own = tables.party(&packet.source);
-    let is_strict = local.flags & Place::STRICT_SOURCE != 0 && subject.is_governed();
     let is_hosts = matches!(local.seen, Seen::Interface(_)) && own.flags & Party::HOST != 0;
-    own.workload != local.workload && (is_strict || is_hosts || own.workload != 0)
+    if own.workload == local.workload {
+        Claim::Own
+    } else if own.workload != 0 || is_hosts {
+        Claim::Others
+    } else if local.flags & Place::STRICT_SOURCE != 0 {
+        Claim::Unknown
+    } else {
+        Claim::Own
+    }
 }
 
 /// Whether an ICMP error quotes a flow that the local side allows, and goes to the sender of the packet that it quotes: to
@@ -358,9 +393,28 @@ pub fn is_related<T: Tables, B: Bytes + ?Sized>(
     );
     let Some(flow) = tables.flow(&key) else { return false };
     let (stamp, control) = (flow.stamp(end), tables.control());
-    stamp.was_allowed_for(local.workload)
-        && (stamp.holds(control.generation) || stamp.keeps())
-        && flow.is_alive(&control.settings, key.protocol, tables.now())
+    if !flow.is_alive(&control.settings, key.protocol, tables.now()) {
+        return false;
+    }
+    if stamp.was_allowed_for(local.workload) && (stamp.holds(control.generation) || stamp.keeps()) {
+        return true;
+    }
+    // The policy changed, and the error comes before the flow's next packet.
+    let role = stamp.role();
+    let service = if role == course_role(flow, end) {
+        flow.course().service()
+    } else {
+        let opener = match role {
+            Direction::Egress => end,
+            Direction::Ingress => end.other(),
+        };
+        PortIndex::new(key.protocol, u16::from_be(key.ports[opener.other() as usize & 1]))
+    };
+    let peer = tables.party(&key.addresses[end.other() as usize & 1]);
+    let subject = Subject::of(tables, local);
+    stamp.is_judged()
+        && stamp.workload() == local.workload
+        && (subject.audits(role) || tables.evaluate(subject, peer.identity, role, service).allowed_by.is_ok())
 }
 
 #[inline(always)]
@@ -400,21 +454,24 @@ fn judge_flow<T: Tables>(
         }
     }
 
-    // The direction of the flow decides which rules hold: its initiator's egress, its responder's ingress.
-    let (role, service) = match alive {
-        Some(flow) if flow.course().initiator() == end => (Direction::Egress, flow.course().service()),
-        Some(flow) => (Direction::Ingress, flow.course().service()),
-        None => (direction, packet.service()),
+    let (role, service, is_judged) = match alive {
+        Some(flow) => {
+            let role = role(flow, end);
+            (role, service(flow, packet, role, direction, end), flow.stamp(end).is_judged())
+        }
+        None => (direction, packet.service(), false),
     };
     let mut evaluation = tables.evaluate(subject, peer.identity, role, service);
-    let mut restarts = alive.is_none();
     let mut final_role = role;
-    let may_open = packet.protocol != crate::packet::protocol::TCP || packet.opens_tcp();
-    if evaluation.allowed_by.is_err() && role != direction && may_open {
+    // A TCP segment says whether it begins something. Another packet may only where this side has not judged the flow: a late
+    // answer must not open a revoked flow from the other end.
+    let may_open = if packet.protocol == protocol::TCP { packet.opens_tcp() } else { !is_judged };
+    let is_audited = is_judged && subject.audits(role);
+    if evaluation.allowed_by.is_err() && !is_audited && role != direction && may_open {
         // Not allowed as part of that flow, but perhaps as a flow of its own the other way round.
-        let reversed = tables.evaluate(subject, peer.identity, direction, packet.service());
-        if reversed.allowed_by.is_ok() {
-            (evaluation, final_role, restarts) = (reversed, direction, true);
+        let own = tables.evaluate(subject, peer.identity, direction, packet.service());
+        if own.allowed_by.is_ok() || subject.audits(direction) && !subject.audits(role) {
+            (evaluation, final_role) = (own, direction);
         }
     }
 
@@ -438,21 +495,67 @@ fn judge_flow<T: Tables>(
         }
         return judgement;
     }
+    let begins = match alive {
+        None => Begins::Anew,
+        Some(_) if final_role == role => Begins::Nothing,
+        Some(_) if packet.protocol == protocol::TCP => Begins::Anew,
+        Some(_) => Begins::OtherWay,
+    };
+    if begins != Begins::Nothing && !packet.may_be_replied_to() {
+        return judgement;
+    }
     let side = match local.seen {
         Seen::Address => return Judgement { is_news: false, ..judgement },
-        Seen::Cgroup(cgroup) => side(control.generation, local, subject, &evaluation, &judgement, cgroup, 0),
+        Seen::Cgroup(cgroup) => side(control.generation, local, subject, peer, &evaluation, &judgement, cgroup, 0),
         Seen::Interface(interface) => {
-            side(control.generation, local, subject, &evaluation, &judgement, 0, u64::from(interface))
+            side(control.generation, local, subject, peer, &evaluation, &judgement, 0, u64::from(interface))
         }
     };
-    settle(tables, entry, restarts, &key, packet, end, sender, &side, judgement, subject)
+    settle(tables, entry, begins, &key, packet, end, sender, &side, judgement, subject)
+}
+
+/// What a packet does to the entry of its flow, besides being part of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begins {
+    /// Nothing: it is part of the flow.
+    Nothing,
+    /// Another flow, about which neither side has said anything.
+    Anew,
+    /// The flow from its other end. What that end's side allowed stands: it may be another host that enforces it.
+    OtherWay,
+}
+
+/// As what `end` is judged: as what this side judged it before, else as the end of the flow that it is.
+#[inline(always)]
+fn role(flow: &FlowCell, end: End) -> Direction {
+    let stamp = flow.stamp(end);
+    if stamp.is_judged() { stamp.role() } else { course_role(flow, end) }
 }
 
 #[inline(always)]
+fn course_role(flow: &FlowCell, end: End) -> Direction {
+    if flow.course().initiator() == end { Direction::Egress } else { Direction::Ingress }
+}
+
+/// What the flow's opening packet was addressed to, for a side that judges it in `role`.
+#[inline(always)]
+fn service(flow: &FlowCell, packet: &Packet, role: Direction, direction: Direction, end: End) -> PortIndex {
+    if role == course_role(flow, end) {
+        flow.course().service()
+    } else if role == direction {
+        packet.service()
+    } else {
+        PortIndex::new(packet.protocol, u16::from_be(packet.source_port))
+    }
+}
+
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "everything that judge_flow found out; a struct would hide nothing")]
 fn side(
     generation: u32,
     local: &Local,
     subject: Subject,
+    peer: &Party,
     evaluation: &Evaluation,
     judgement: &Judgement,
     owner: u64,
@@ -461,6 +564,8 @@ fn side(
     let audits = judgement.verdict == Verdict::Audit;
     let stamp = Stamp::allowed(local.workload, generation, evaluation.keeps, audits, !subject.is_governed());
     let stamp = if local.flags & Place::SCOPE != 0 { stamp.of_unidentified() } else { stamp };
+    let stamp = if peer.flags & (Party::LOCAL | Party::HOST) != 0 { stamp.with_peer_here() } else { stamp };
+    let stamp = stamp.as_role(judgement.role);
     Side { stamp, owner, interface }
 }
 
@@ -470,7 +575,7 @@ fn side(
 fn settle<T: Tables>(
     tables: &T,
     entry: Option<&FlowCell>,
-    restarts: bool,
+    begins: Begins,
     key: &FlowKey,
     packet: &Packet,
     end: End,
@@ -481,17 +586,15 @@ fn settle<T: Tables>(
 ) -> Judgement {
     let (settings, now) = (&tables.control().settings, tables.now());
     if let Some(flow) = entry {
-        if restarts {
-            flow.restart(sender, packet.service(), now);
-        }
-        let stamp = flow.stamp(end);
-        if stamp.holds(tables.control().generation) && stamp.workload() != side.stamp.workload() {
-            // Two workloads on one link or with one address: the first keeps the entry, the other is judged each time.
-            return Judgement { is_news: false, ..judgement };
+        match begins {
+            Begins::Nothing => {}
+            Begins::Anew => flow.restart(sender, packet.service(), now),
+            Begins::OtherWay => flow.turn(sender, packet.service(), now),
         }
         return settle_side(flow, packet, end, sender, side, settings, now, judgement);
     }
-    if open(tables, key, side, end, Course::new(sender, packet.service(), State::Embryonic)) {
+    let state = if packet.tcp_flags & (tcp::FIN | tcp::RST) != 0 { State::Closing } else { State::Embryonic };
+    if open(tables, key, side, end, Course::new(sender, packet.service(), state)) {
         return judgement;
     }
     if let Some(flow) = tables.flow(key) {

@@ -162,6 +162,17 @@ impl Packet {
         self.protocol == protocol::TCP && self.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN
     }
 
+    /// Whether there can be a reply to it: of ICMP's messages only to an echo request. The others are judged one by one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn may_be_replied_to(&self) -> bool {
+        match self.protocol {
+            protocol::ICMP => self.detail >> 8 == 8,
+            protocol::ICMPV6 => self.detail >> 8 == 128,
+            _ => true,
+        }
+    }
+
     /// The key of the datagram that a fragment belongs to.
     #[inline(always)]
     #[must_use]

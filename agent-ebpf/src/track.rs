@@ -137,17 +137,23 @@ impl FlowCell {
         self.side(end).stamp.store(stamp.0);
     }
 
-    /// Takes one side's decision back.
+    /// Takes one side's decision back. That it was made stays known, and for which role.
     #[inline(always)]
     pub fn revoke(&self, end: End) {
-        self.renew(end, Stamp::NONE);
+        self.renew(end, self.stamp(end).revoked());
     }
 
     /// Starts the entry over as a flow that `initiator` opens: neither side is judged any more.
     #[inline(always)]
     pub fn restart(&self, initiator: End, service: PortIndex, now: u64) {
-        self.revoke(End::Low);
-        self.revoke(End::High);
+        self.renew(End::Low, Stamp::NONE);
+        self.renew(End::High, Stamp::NONE);
+        self.turn(initiator, service, now);
+    }
+
+    /// Takes the entry for a flow that `initiator` opens; what the sides decided stands.
+    #[inline(always)]
+    pub fn turn(&self, initiator: End, service: PortIndex, now: u64) {
         self.course.store(Course::new(initiator, service, State::Embryonic).0);
         self.seen.store(now);
     }

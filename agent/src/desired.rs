@@ -5,6 +5,7 @@
 
 mod cover;
 mod meaning;
+pub mod memory;
 mod numbers;
 pub mod patch;
 

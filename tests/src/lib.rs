@@ -1,11 +1,18 @@
 //! Bulkhead's tests in the kernel: a lab of namespaces, links and cgroups with the real agent in it, and real sockets.
 //!
 //! The demo and the bench use the same lab.
+//!
+//! - [`model`]: what a policy means, written apart from the implementation
+//! - [`world`]: random worlds and what happens in them
+//! - [`equivalence`]: model, user-space decision and the programs in the kernel, held against each other
 
 pub mod bench;
 pub mod case;
 pub mod check;
 pub mod document;
+pub mod equivalence;
 pub mod frame;
 pub mod lab;
+pub mod model;
 pub mod packet;
+pub mod world;

@@ -1,6 +1,6 @@
 //! Flows: a key that is the same in both directions, and a state for each end.
 
-use super::{Address, PortIndex};
+use super::{Address, Direction, PortIndex};
 
 /// Entries of the map `FLOWS`. When it is full, the flow that was idle longest gives way (an LRU map); its next packet is
 /// judged afresh.
@@ -165,7 +165,7 @@ impl Side {
 pub struct Stamp(pub u64);
 
 impl Stamp {
-    /// Not judged, or denied.
+    /// Not judged, or denied from the start.
     pub const NONE: Self = Self(0);
 
     const ALLOWED: u64 = 1;
@@ -173,6 +173,9 @@ impl Stamp {
     const AUDIT: u64 = 4;
     const UNGOVERNED: u64 = 8;
     const UNIDENTIFIED: u64 = 16;
+    const REVOKED: u64 = 32;
+    const INGRESS: u64 = 64;
+    const PEER_HERE: u64 = 128;
     const OWNER: u64 = !0xffff_ffff;
     const GENERATION: u64 = 0xffff_ff00;
 
@@ -240,6 +243,54 @@ impl Stamp {
     #[must_use]
     pub const fn unidentified(self) -> bool {
         self.0 & Self::UNIDENTIFIED != 0
+    }
+
+    /// The same decision, made for the flow's answering end (ingress) or its opening end (egress).
+    #[inline(always)]
+    #[must_use]
+    pub const fn as_role(self, role: Direction) -> Self {
+        match role {
+            Direction::Ingress => Self(self.0 | Self::INGRESS),
+            Direction::Egress => Self(self.0 & !Self::INGRESS),
+        }
+    }
+
+    /// The same decision, about a peer that is on this host: nothing of the flow may come from outside.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_peer_here(self) -> Self {
+        Self(self.0 | Self::PEER_HERE)
+    }
+
+    /// Whether the peer is on this host.
+    #[inline(always)]
+    #[must_use]
+    pub const fn peer_is_here(self) -> bool {
+        self.0 & Self::PEER_HERE != 0
+    }
+
+    /// Whose rules decided: the answering end's ingress or the opening end's egress.
+    #[inline(always)]
+    #[must_use]
+    pub const fn role(self) -> Direction {
+        if self.0 & Self::INGRESS != 0 { Direction::Ingress } else { Direction::Egress }
+    }
+
+    /// Whether this side allowed the flow at some time.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_judged(self) -> bool {
+        self.0 & (Self::ALLOWED | Self::REVOKED) != 0
+    }
+
+    /// The decision taken back; one that was never made stays so.
+    #[inline(always)]
+    #[must_use]
+    pub const fn revoked(self) -> Self {
+        if !self.is_judged() {
+            return Self::NONE;
+        }
+        Self(self.0 & (Self::OWNER | Self::INGRESS) | Self::REVOKED)
     }
 
     /// The workload that was judged.

@@ -99,6 +99,8 @@ impl Identity {
     pub const AUDIT_INGRESS: u16 = 4;
     /// Every group that mentions egress is in audit.
     pub const AUDIT_EGRESS: u16 = 8;
+    /// At least one group has `established: keep`.
+    pub const KEEPS: u16 = 32;
     /// A table had no room for this identity: it is denied altogether.
     pub const FULL: u16 = 16;
 

@@ -117,7 +117,7 @@ impl Evaluation {
     }
 }
 
-/// Evaluates the rules for a peer's identity: the specific port class first, then the rules for every port.
+/// Evaluates the rules for a peer's identity.
 #[inline(always)]
 pub fn evaluate<T: Tables>(tables: &T, subject: Subject, peer: u32, role: Direction, service: PortIndex) -> Evaluation {
     if subject.flags & Identity::FULL != 0 {
@@ -133,37 +133,33 @@ pub fn evaluate<T: Tables>(tables: &T, subject: Subject, peer: u32, role: Direct
     let Some(peer) = tables.identity(&IdentityKey { identity: peer, copy }) else {
         return Evaluation::denied(Reason::NoRule);
     };
+    let row = |class| RowKey::new(copy, subject.number, role, class);
     let class = tables.port_class(copy, service);
-    if class != CLASS_ANY {
-        let found = find(tables, RowKey::new(copy, subject.number, role, class), peer);
-        if let Some(evaluation) = found {
-            return evaluation;
-        }
-    }
-    find(tables, RowKey::new(copy, subject.number, role, CLASS_ANY), peer).unwrap_or(Evaluation::denied(Reason::NoRule))
-}
-
-/// The first of the peer's slots that the row allows.
-#[inline(always)]
-fn find<T: Tables>(tables: &T, key: RowKey, peer: &Identity) -> Option<Evaluation> {
-    let row = tables.row(&key)?;
+    let (specific, general) = (tables.row(&row(class)), tables.row(&row(CLASS_ANY)));
+    // Where groups keep flows, one that does is enough, whichever rule is found first.
+    let may_keep = subject.flags & Identity::KEEPS != 0;
     let count = usize::from(peer.count);
+    let mut first = Evaluation::denied(Reason::NoRule);
     let mut index = 0;
     while index < MAX_IDENTITY_SLOTS && index < count {
         let slot = peer.slots[index];
-        if row.allows(slot) {
-            let rule = tables.rule(&RuleKey { row: key, slot, reserved: 0 });
-            return Some(match rule {
-                Some(found) => Evaluation {
-                    allowed_by: Ok(Reason::Rule),
-                    rule: found.rule,
-                    keeps: found.flags & RuleRef::KEEP != 0,
-                },
-                // The bit is what decides; without its reference the rule has no name.
-                None => Evaluation::allowed(Reason::Rule),
-            });
-        }
         index += 1;
+        let class = if specific.is_some_and(|row| row.allows(slot)) {
+            class
+        } else if general.is_some_and(|row| row.allows(slot)) {
+            CLASS_ANY
+        } else {
+            continue;
+        };
+        let rule = tables.rule(&RuleKey { row: row(class), slot, reserved: 0 });
+        // The bit is what decides; without its reference the rule has no name.
+        let (rule, keeps) = rule.map_or((RULE_NONE, false), |rule| (rule.rule, rule.flags & RuleRef::KEEP != 0));
+        if keeps || !may_keep {
+            return Evaluation { allowed_by: Ok(Reason::Rule), rule, keeps };
+        }
+        if first.allowed_by.is_err() {
+            first = Evaluation { allowed_by: Ok(Reason::Rule), rule, keeps };
+        }
     }
-    None
+    first
 }

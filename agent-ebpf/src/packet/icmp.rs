@@ -1,7 +1,7 @@
 //! ICMP (RFC 792) and ICMPv6 (RFC 4443): echo as a flow, errors as part of the flow that they quote, and what is never cut.
 
 use super::transport::Transport;
-use super::{Bytes, Packet, protocol};
+use super::{Bytes, Packet, Part, protocol};
 use crate::abi::{Direction, Reason};
 
 #[inline(always)]
@@ -45,12 +45,14 @@ pub fn is_never_cut(packet: &Packet, direction: Direction) -> bool {
     match packet.protocol {
         protocol::ICMPV6 => {
             let kind = (packet.detail >> 8) as u8;
+            // Neighbour discovery in fragments is to be ignored (RFC 6980 section 5).
+            let is_whole = matches!(packet.part, Part::Whole);
             match kind {
                 1..=4 => matches!(direction, Direction::Ingress),
                 // Multicast listener discovery (RFC 3810 section 5), multicast router discovery (RFC 4286 section 3).
-                130..=132 | 143 | 151..=153 => packet.hops == 1,
+                130..=132 | 143 | 151..=153 => packet.hops == 1 && is_whole,
                 // Neighbour discovery never crosses a router: its hop limit is still 255 (RFC 4861 section 3.1).
-                133..=137 | 141 | 142 | 148 | 149 => packet.hops == 255,
+                133..=137 | 141 | 142 | 148 | 149 => packet.hops == 255 && is_whole,
                 _ => false,
             }
         }

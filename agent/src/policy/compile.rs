@@ -152,6 +152,7 @@ pub fn compile(
             add_group(&mut compiled, number, group, numbers);
         }
     }
+    spread_keep(&mut compiled.rules);
     if compiled.rows.len() > ROWS as usize / 2 {
         return Err(TooLarge::Rows(compiled.rows.len()));
     }
@@ -176,13 +177,30 @@ fn add_group(compiled: &mut CompiledPolicy, subject: u32, group: &SecurityGroup,
                 let slot = compiled.slots[peer];
                 row.allow(slot);
                 // Where several rules allow the same, the first one is named.
-                compiled.rules.entry(RuleKey { row: key, slot, reserved: 0 }).or_insert(reference);
+                let named = compiled.rules.entry(RuleKey { row: key, slot, reserved: 0 }).or_insert(reference);
+                named.flags |= keep;
             }
         }
     }
 }
 
 /// Every rule of a group, with its place.
+/// Where a rule for some ports and one for every port allow the same peer, the packet path looks at the former's reference
+/// alone; one group that keeps is enough.
+fn spread_keep(rules: &mut HashMap<RuleKey, RuleRef>) {
+    let general = |key: &RuleKey| RuleKey { row: RowKey { class: CLASS_ANY, ..key.row }, ..*key };
+    let keeping: Vec<RuleKey> = rules
+        .keys()
+        .filter(|key| rules.get(&general(key)).is_some_and(|reference| reference.flags & RuleRef::KEEP != 0))
+        .copied()
+        .collect();
+    for key in keeping {
+        if let Some(reference) = rules.get_mut(&key) {
+            reference.flags |= RuleRef::KEEP;
+        }
+    }
+}
+
 fn rules_of(group: &SecurityGroup) -> impl Iterator<Item = (RulePlace, &super::model::Rule)> {
     Direction::ALL.iter().flat_map(move |direction| {
         group
@@ -219,6 +237,9 @@ fn flags(groups: &[&SecurityGroup]) -> u16 {
     let mut flags = Identity::GOVERNED;
     if groups.iter().all(|group| group.mode == Mode::Audit) {
         flags |= Identity::AUDIT_INGRESS;
+    }
+    if groups.iter().any(|group| group.established == Established::Keep) {
+        flags |= Identity::KEEPS;
     }
     let mut egress = groups.iter().filter(|group| group.egress.is_some()).peekable();
     if egress.peek().is_some() {

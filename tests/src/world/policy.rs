@@ -1,0 +1,161 @@
+//! Random policies.
+
+use bulkhead::policy::model::{Established, GroupId, Mode, Peer, PolicySet, PortMatch, Rule, SecurityGroup};
+use bulkhead::workload::{Requirement, Selector};
+
+use super::{APPS, ENVIRONMENTS, Random, origin};
+use crate::model::{ICMP, ICMPV6, SCTP, TCP, UDP};
+
+/// Prefixes that overlap each other and the cast's addresses, some of which cover IPv4's mapped form too.
+const CIDRS: [&str; 16] = [
+    "0.0.0.0/0",
+    "::/0",
+    "10.0.0.0/8",
+    "10.0.0.0/24",
+    "10.0.0.0/30",
+    "10.0.0.1/32",
+    "10.0.0.64/26",
+    "192.0.2.0/24",
+    "128.0.0.0/1",
+    "198.51.100.9/32",
+    "fd00::/64",
+    "fd00::/126",
+    "fd00::2/128",
+    "2001:db8::/32",
+    "::/64",
+    "8000::/1",
+];
+
+/// A group of a peered network: no workload here is in it.
+const PEERED: u32 = 99;
+const GROUPS: u32 = 5;
+
+pub(super) const PORTS: [u16; 8] = [80, 443, 8_000, 8_050, 53, 1, 65_535, 40_000];
+
+/// Random groups, at most as many as there are IDs.
+pub(super) fn groups(random: &mut Random) -> Vec<SecurityGroup> {
+    let count = 1 + random.below(GROUPS as usize) as u32;
+    (1..=count).map(|id| group(random, id)).collect()
+}
+
+/// Changes a policy a little, or altogether.
+pub(super) fn change(random: &mut Random, policy: &mut PolicySet) {
+    if policy.groups.is_empty() || random.chance(15) {
+        policy.groups = groups(random);
+        return;
+    }
+    let chosen = random.below(policy.groups.len());
+    let group = &mut policy.groups[chosen];
+    match random.below(9) {
+        0 => {
+            policy.groups.remove(chosen);
+        }
+        1 => group.mode = mode(random),
+        2 => group.established = established(random),
+        3 => group.egress = egress(random),
+        4 => group.selector = selector(random),
+        5 => group.ingress.push(rule(random)),
+        6 => group.ingress.clear(),
+        7 if !group.ingress.is_empty() => {
+            let rule = random.below(group.ingress.len());
+            group.ingress.remove(rule);
+        }
+        _ => {
+            if let Some(rules) = &mut group.egress {
+                rules.pop();
+            } else {
+                group.egress = Some(vec![rule(random)]);
+            }
+        }
+    }
+}
+
+fn group(random: &mut Random, id: u32) -> SecurityGroup {
+    SecurityGroup {
+        name: format!("group{id}"),
+        id: GroupId(id),
+        description: None,
+        selector: selector(random),
+        ingress: rules(random),
+        egress: egress(random),
+        mode: mode(random),
+        established: established(random),
+        origin: origin(),
+    }
+}
+
+fn selector(random: &mut Random) -> Selector {
+    let app = || "app".to_owned();
+    let env = || "env".to_owned();
+    let apps = |random: &mut Random| -> Vec<String> {
+        (0..=random.below(2)).map(|_| (*random.pick(&APPS)).to_owned()).collect()
+    };
+    let requirement = match random.below(8) {
+        0 => return Selector::default(),
+        1 => Requirement::NotIn(app(), apps(random)),
+        2 => Requirement::Exists(env()),
+        3 => Requirement::DoesNotExist(env()),
+        4 => Requirement::In(env(), vec![(*random.pick(&ENVIRONMENTS)).to_owned()]),
+        _ => Requirement::In(app(), apps(random)),
+    };
+    Selector { requirements: vec![requirement] }
+}
+
+fn egress(random: &mut Random) -> Option<Vec<Rule>> {
+    match random.below(4) {
+        0 | 1 => None,
+        2 if random.chance(40) => Some(Vec::new()),
+        _ => Some(rules(random)),
+    }
+}
+
+fn mode(random: &mut Random) -> Mode {
+    if random.chance(20) { Mode::Audit } else { Mode::Enforce }
+}
+
+fn established(random: &mut Random) -> Established {
+    if random.chance(30) { Established::Keep } else { Established::Revoke }
+}
+
+fn rules(random: &mut Random) -> Vec<Rule> {
+    (0..random.below(4)).map(|_| rule(random)).collect()
+}
+
+fn rule(random: &mut Random) -> Rule {
+    let peers = (0..=random.below(2)).map(|_| peer(random)).collect();
+    let ports = (!random.chance(25)).then(|| (0..=random.below(2)).map(|_| port(random)).collect());
+    Rule { description: None, peers, ports, origin: origin() }
+}
+
+fn peer(random: &mut Random) -> Peer {
+    match random.below(10) {
+        0 => Peer::World,
+        1 => Peer::Host,
+        2 => Peer::Group(GroupId(PEERED)),
+        3..=5 => Peer::Cidr(random.pick(&CIDRS).parse().expect("a literal")),
+        _ => Peer::Group(GroupId(1 + random.below(GROUPS as usize) as u32)),
+    }
+}
+
+fn port(random: &mut Random) -> PortMatch {
+    let protocol = *random.pick(&[TCP, TCP, TCP, UDP, UDP, SCTP]);
+    match random.below(12) {
+        0..=4 => {
+            let port = *random.pick(&PORTS);
+            PortMatch::Ports { protocol, first: port, last: port }
+        }
+        5 => PortMatch::Ports { protocol, first: 0, last: u16::MAX },
+        6 => PortMatch::Ports { protocol, first: 8_000, last: 8_099 },
+        7 => {
+            let (one, other) = (*random.pick(&PORTS), *random.pick(&PORTS));
+            PortMatch::Ports { protocol, first: one.min(other), last: one.max(other) }
+        }
+        8 => PortMatch::Protocol(*random.pick(&[47, 50, 4, 112, TCP, UDP, ICMP])),
+        _ => {
+            let (protocol, kinds) = if random.chance(60) { (ICMP, [8, 0, 3]) } else { (ICMPV6, [128, 129, 1]) };
+            let kind = (!random.chance(30)).then(|| *random.pick(&kinds));
+            let code = kind.filter(|_| random.chance(40)).map(|_| random.below(2) as u8);
+            PortMatch::Icmp { protocol, kind, code }
+        }
+    }
+}
