@@ -89,7 +89,7 @@ impl Probe {
             }
             Request::Stream { connection } => {
                 let mut connection = self.connections.remove(&connection).context("no such connection")?;
-                Ok(self.work(move || connection.exchange(Duration::from_millis(200))))
+                Ok(self.work(move || connection.exchange(Duration::from_secs(2))))
             }
             Request::Tally { work } => {
                 let tally = self.work.get(&work).context("no such work")?;

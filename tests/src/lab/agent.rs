@@ -17,8 +17,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 
+use super::probe::Work;
 use super::site::Site;
-use super::{UPLINK, binaries};
+use super::{UPLINK, Version, Workload, binaries};
 use crate::check;
 
 /// Where the agent listens for metrics, in the host's namespace.
@@ -140,6 +141,22 @@ impl Agent {
                 Line::Missed { .. } => None,
             })
             .collect()
+    }
+
+    /// Whether background work at a port was never disturbed: it went on, and no packet of it was denied. What only came late
+    /// on a busy machine does not count.
+    ///
+    /// # Panics
+    /// It was.
+    pub fn left_alone(&self, client: &Workload, work: Work, port: u16) {
+        let tally = client.tally(work);
+        assert!(tally.reached > 0 && tally.refused + tally.other == 0, "{tally:?}\n{}", self.dump());
+        let addresses = Version::BOTH.map(|version| client.address(version));
+        let denied = self.flows(&["--verdict", "deny"]).into_iter().find(|flow| {
+            (addresses.contains(&flow.source) && flow.destination_port == Some(port))
+                || (addresses.contains(&flow.destination) && flow.source_port == Some(port))
+        });
+        assert!(denied.is_none(), "{denied:#?}\n{}", self.dump());
     }
 
     /// The groups of a workload; none where it is not known.

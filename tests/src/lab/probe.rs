@@ -166,7 +166,11 @@ impl Probe {
         }
     }
 
-    fn attempt(&self, request: &Request) -> Outcome {
+    /// Makes an attempt that the methods above have no words for.
+    ///
+    /// # Panics
+    /// The request is no attempt.
+    pub fn attempt(&self, request: &Request) -> Outcome {
         match self.must(request) {
             Reply::Ended { outcome } => outcome,
             other => panic!("an attempt was asked for, but: {other:?}"),
