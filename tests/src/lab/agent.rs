@@ -143,7 +143,7 @@ impl Agent {
             .collect()
     }
 
-    /// Whether background work at a port was never disturbed: it went on, and no packet of it was denied. What only came late
+    /// Whether background work at a TCP port was never disturbed: it went on, and no packet of it was denied. What only came late
     /// on a busy machine does not count.
     ///
     /// # Panics
@@ -152,7 +152,7 @@ impl Agent {
         let tally = client.tally(work);
         assert!(tally.reached > 0 && tally.refused + tally.other == 0, "{tally:?}\n{}", self.dump());
         let addresses = Version::BOTH.map(|version| client.address(version));
-        let denied = self.flows(&["--verdict", "deny"]).into_iter().find(|flow| {
+        let denied = self.flows(&["--verdict", "deny", "--protocol", "tcp"]).into_iter().find(|flow| {
             (addresses.contains(&flow.source) && flow.destination_port == Some(port))
                 || (addresses.contains(&flow.destination) && flow.source_port == Some(port))
         });
