@@ -254,12 +254,10 @@ pub fn judge_in_place<T: Tables>(
     if is_related {
         return Judgement::quiet(Reason::Related, direction);
     }
-    let mut local = *local;
-    if direction == Direction::Ingress && is_misaddressed(tables, packet, &local) {
-        // A bridge floods, say. It must not make this workload the owner of another's end, who could then answer for it.
-        local.seen = Seen::Address;
-    }
-    judge_flow(tables, packet, &local, direction, subject, &peer)
+    // A bridge floods, say. It must not make this workload the owner of another's end, who could then answer for it.
+    let is_misaddressed = direction == Direction::Ingress && is_misaddressed(tables, packet, local);
+    let seen = if is_misaddressed { Seen::Address } else { local.seen };
+    judge_flow(tables, packet, local, seen, direction, subject, &peer)
 }
 
 /// What a scope says of a workload that is not known yet; `None` where it allows it or there is no scope.
@@ -333,7 +331,7 @@ fn is_foreign(local: &Local, peer: &Party) -> bool {
 }
 
 /// Whether a packet comes to a workload that is addressed to another one.
-#[inline(always)]
+#[inline(never)]
 fn is_misaddressed<T: Tables>(tables: &T, packet: &Packet, local: &Local) -> bool {
     let addressee = tables.party(&packet.destination);
     addressee.workload != 0 && addressee.workload != local.workload
@@ -422,6 +420,7 @@ fn judge_flow<T: Tables>(
     tables: &T,
     packet: &Packet,
     local: &Local,
+    seen: Seen,
     direction: Direction,
     subject: Subject,
     peer: &Party,
@@ -439,7 +438,7 @@ fn judge_flow<T: Tables>(
         let stamp = flow.stamp(end);
         let is_held = stamp.holds(control.generation);
         if stamp.was_allowed_for(local.workload) && local.workload != 0 && (is_held || stamp.keeps()) {
-            match local.seen {
+            match seen {
                 // Another hook judged this flow for the same workload.
                 Seen::Interface(interface) if is_held => flow.notice_interface(end, u64::from(interface)),
                 Seen::Cgroup(cgroup) if is_held => flow.notice_owner(end, cgroup),
@@ -447,7 +446,7 @@ fn judge_flow<T: Tables>(
                 Seen::Interface(_) | Seen::Cgroup(_) => flow.renew(end, stamp.renewed(control.generation)),
                 Seen::Address => {}
             }
-            if local.seen != Seen::Address {
+            if seen != Seen::Address {
                 flow.follow(packet.tcp_flags, sender, settings, now);
             }
             return of_stamp(stamp, direction);
@@ -488,7 +487,7 @@ fn judge_flow<T: Tables>(
     };
     if judgement.verdict == Verdict::Deny {
         if let Some(flow) = alive
-            && local.seen != Seen::Address
+            && seen != Seen::Address
             && flow.stamp(end).workload() == local.workload
         {
             flow.revoke(end);
@@ -504,7 +503,7 @@ fn judge_flow<T: Tables>(
     if begins != Begins::Nothing && !packet.may_be_replied_to() {
         return judgement;
     }
-    let side = match local.seen {
+    let side = match seen {
         Seen::Address => return Judgement { is_news: false, ..judgement },
         Seen::Cgroup(cgroup) => side(control.generation, local, subject, peer, &evaluation, &judgement, cgroup, 0),
         Seen::Interface(interface) => {

@@ -1,10 +1,7 @@
 //! What the policy says of one subject, one peer and one service, flows aside.
 
 use super::Local;
-use crate::abi::{
-    CLASS_ANY, Direction, Identity, IdentityKey, MAX_IDENTITY_SLOTS, PortIndex, RULE_NONE, Reason, RowKey, RuleKey,
-    RuleRef,
-};
+use crate::abi::{CLASS_ANY, Direction, Identity, IdentityKey, PortIndex, RULE_NONE, Reason, RowKey, RuleKey, RuleRef};
 use crate::tables::Tables;
 
 /// The part of the local workload's identity that decides.
@@ -133,33 +130,37 @@ pub fn evaluate<T: Tables>(tables: &T, subject: Subject, peer: u32, role: Direct
     let Some(peer) = tables.identity(&IdentityKey { identity: peer, copy }) else {
         return Evaluation::denied(Reason::NoRule);
     };
-    let row = |class| RowKey::new(copy, subject.number, role, class);
     let class = tables.port_class(copy, service);
-    let (specific, general) = (tables.row(&row(class)), tables.row(&row(CLASS_ANY)));
+    // One key and one word, changed as it goes: a program's stack is small.
+    let mut key = RuleKey { row: RowKey::new(copy, subject.number, role, CLASS_ANY), slot: 0, reserved: 0 };
+    let general = tables.row(&key.row);
+    key.row.class = class;
+    let specific = tables.row(&key.row);
     // Where groups keep flows, one that does is enough, whichever rule is found first.
     let may_keep = subject.flags & Identity::KEEPS != 0;
     let count = usize::from(peer.count);
-    let mut first = Evaluation::denied(Reason::NoRule);
+    let mut found = Evaluation::denied(Reason::NoRule).pack();
     let mut index = 0;
-    while index < MAX_IDENTITY_SLOTS && index < count {
-        let slot = peer.slots[index];
+    while index < count {
+        let Some(slot) = peer.slots.get(index) else { break };
+        key.slot = *slot;
         index += 1;
-        let class = if specific.is_some_and(|row| row.allows(slot)) {
-            class
-        } else if general.is_some_and(|row| row.allows(slot)) {
-            CLASS_ANY
+        if specific.is_some_and(|row| row.allows(key.slot)) {
+            key.row.class = class;
+        } else if general.is_some_and(|row| row.allows(key.slot)) {
+            key.row.class = CLASS_ANY;
         } else {
             continue;
-        };
-        let rule = tables.rule(&RuleKey { row: row(class), slot, reserved: 0 });
-        // The bit is what decides; without its reference the rule has no name.
-        let (rule, keeps) = rule.map_or((RULE_NONE, false), |rule| (rule.rule, rule.flags & RuleRef::KEEP != 0));
-        if keeps || !may_keep {
-            return Evaluation { allowed_by: Ok(Reason::Rule), rule, keeps };
         }
-        if first.allowed_by.is_err() {
-            first = Evaluation { allowed_by: Ok(Reason::Rule), rule, keeps };
+        // The bit is what decides; without its reference the rule has no name.
+        let (rule, flags) = tables.rule(&key).map_or((RULE_NONE, 0), |rule| (rule.rule, rule.flags));
+        let keeps = flags & RuleRef::KEEP != 0;
+        if keeps || found & 1 == 0 {
+            found = Evaluation { allowed_by: Ok(Reason::Rule), rule, keeps }.pack();
+        }
+        if keeps || !may_keep {
+            break;
         }
     }
-    first
+    Evaluation::unpack(found)
 }
