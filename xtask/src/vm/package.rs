@@ -65,6 +65,8 @@ impl Package {
     /// The files of a module and of those that it needs, below [`Self::modules`]; none where the kernel has it built in.
     pub fn module(&self, name: &str) -> Result<Vec<PathBuf>> {
         let mut command = Command::new("modprobe");
+        // Without this machine's own configuration of modules.
+        command.args(["--config", "/dev/null"]);
         command.arg("--dirname").arg(self.unpacked()).args(["--set-version", &self.release, "--show-depends", name]);
         Ok(files(&output(&mut command)?))
     }
