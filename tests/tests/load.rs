@@ -11,6 +11,19 @@ use tempfile::TempDir;
 /// The kernel's own limit on the instructions that the verifier looks at (`BPF_COMPLEXITY_LIMIT_INSNS`).
 const LIMIT: u32 = 1_000_000;
 
+/// The programs of the hooks.
+const HOOKS: [&str; 9] = [
+    "cgroup_egress",
+    "cgroup_ingress",
+    "connect4",
+    "connect6",
+    "sendmsg4",
+    "sendmsg6",
+    "tc_egress",
+    "tc_ingress",
+    "uplink",
+];
+
 /// A bpffs of the test's own.
 struct Bpffs(TempDir);
 
@@ -34,9 +47,9 @@ fn every_program_passes_the_verifier() {
         assert!(looked_at < LIMIT / 2, "{name} may be too much for another kernel's verifier: {looked_at}");
         names.push(name);
     }
-    names.sort_unstable();
-    let hooks = ["cgroup_egress", "cgroup_ingress", "connect4", "connect6", "sendmsg4", "sendmsg6"];
-    assert_eq!(names, [&hooks as &[&str], &["tc_egress", "tc_ingress", "uplink"]].concat());
+    for hook in HOOKS {
+        assert!(names.contains(&hook), "there is no program {hook} among {names:?}");
+    }
     assert!(Path::new(&pins.map("FLOWS")).exists(), "maps are pinned");
 }
 
