@@ -24,8 +24,8 @@ mod machine;
 mod package;
 mod script;
 
-/// How many times longer than on a real machine things may take (`bulkhead_tests::check::SLOWNESS`).
-const SLOWNESS: u32 = 15;
+/// How many times longer than on a real machine things may take, as `bulkhead_tests::check::SLOWNESS` tells the tests.
+const SLOWNESS: u32 = 5;
 
 /// A kernel to test on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

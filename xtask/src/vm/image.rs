@@ -62,6 +62,10 @@ pub fn build(
             tree.copy(&file, inside)?;
         }
     }
+    for list in ["modules.order", "modules.builtin", "modules.builtin.modinfo"] {
+        let inside = Path::new("lib/modules").join(&package.release).join(list);
+        tree.copy(&package.root().join(&inside), &inside)?;
+    }
     succeed(Command::new("depmod").arg("--basedir").arg(&tree.0).arg(&package.release))?;
     tree.file("etc/passwd", "root:x:0:0:root:/:/bin/sh\n", 0o644)?;
     tree.file("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n", 0o644)?;
