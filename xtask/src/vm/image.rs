@@ -47,8 +47,7 @@ pub fn build(
 ) -> Result<PathBuf> {
     let tree = Tree::new(package.directory.join("tree"))?;
     for name in TOOLS.into_iter().chain(setup::programs_of_tests()) {
-        let path = toolchain::find(name).with_context(|| format!("{name} is not on PATH"))?;
-        tree.program(&path)?;
+        tree.program(&toolchain::find(name).with_context(|| format!("{name} is not on PATH"))?)?;
     }
     let root = workspace::root();
     tree.copy_all(root, root)?;
@@ -67,6 +66,8 @@ pub fn build(
         tree.copy(&package.root().join(&inside), &inside)?;
     }
     succeed(Command::new("depmod").arg("--basedir").arg(&tree.0).arg(&package.release))?;
+    // Where the kernel looks for it.
+    symlink("../bin/modprobe", tree.0.join("usr/sbin/modprobe"))?;
     tree.file("etc/passwd", "root:x:0:0:root:/:/bin/sh\n", 0o644)?;
     tree.file("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n", 0o644)?;
     tree.file("init", &script::init(harnesses, filter), 0o755)?;
@@ -114,9 +115,10 @@ impl Tree {
         fs::copy(from, &to).map(drop).with_context(|| format!("{} can't be copied", from.display()))
     }
 
-    /// A program of the system's with its libraries, each at the path where it is here.
+    /// A program with its libraries, which lie where they do here.
     fn program(&self, path: &Path) -> Result<()> {
-        self.copy(path, path)?;
+        let name = path.file_name().context("a program has a name")?;
+        self.copy(path, &Path::new("usr/bin").join(name))?;
         self.libraries(path)
     }
 
