@@ -256,6 +256,8 @@ pub fn command(site: &Site, arguments: &[&str]) -> Command {
 pub fn run(site: &Site, arguments: &[&str]) -> Result<Output> {
     let mut command = Command::new(binaries::bulkhead());
     command.args(arguments).arg("--admin").arg(site.admin()).env("BULKHEAD_BPFFS", site.bpffs());
+    // `detach` looks for interfaces there.
+    site.host.place(&mut command);
     command.output().context("cannot start the agent's binary")
 }
 
