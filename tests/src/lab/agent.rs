@@ -49,7 +49,7 @@ impl Agent {
         command.stderr(log).stdin(Stdio::null());
         let child = command.spawn().expect("the agent's binary can be started");
         let mut agent = Self { child, site };
-        let deadline = Instant::now() + STARTING;
+        let deadline = Instant::now() + check::slowed(STARTING);
         while !agent.is_ready() {
             let ended = agent.child.try_wait().expect("it is our child");
             assert!(ended.is_none() && Instant::now() < deadline, "the agent does not get ready\n{}", agent.dump());
@@ -201,7 +201,7 @@ impl Agent {
     pub fn stop(mut self) -> ExitStatus {
         let pid = Pid::from_raw(i32::try_from(self.pid()).expect("process IDs are small"));
         kill(pid, Signal::SIGTERM).expect("it is our child");
-        let deadline = Instant::now() + STOPPING;
+        let deadline = Instant::now() + check::slowed(STOPPING);
         loop {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
                 return status;
@@ -273,6 +273,8 @@ pub fn command(site: &Site, arguments: &[&str]) -> Command {
 pub fn run(site: &Site, arguments: &[&str]) -> Result<Output> {
     let mut command = Command::new(binaries::bulkhead());
     command.args(arguments).arg("--admin").arg(site.admin()).env("BULKHEAD_BPFFS", site.bpffs());
+    // `detach` looks for interfaces there.
+    site.host.place(&mut command);
     command.output().context("cannot start the agent's binary")
 }
 

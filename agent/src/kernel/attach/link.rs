@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::clsact;
 use crate::kernel::bpf::{Attr, Command, bpf};
 use crate::kernel::error::KernelError;
 use crate::kernel::pin::file;
@@ -99,6 +100,9 @@ pub(super) fn update(link: BorrowedFd<'_>, program: impl AsFd) -> io::Result<()>
 /// # Errors
 /// [`KernelError::File`]; no pin is no error.
 pub(in crate::kernel) fn remove(path: &Path) -> Result<(), KernelError> {
+    if clsact::is_used() {
+        clsact::detach(path);
+    }
     if let Err(error) = detach(path) {
         // Not every kind of link can be detached, and its interface may be gone.
         tracing::debug!(%error, "{} goes off its hook a moment after its pin", path.display());
