@@ -1,10 +1,15 @@
 //! Who reaches whom, as a table: each row is tried by IPv4 and IPv6, the rows of different senders at the same time.
 
 use std::thread;
+use std::time::Duration;
 
 use crate::check::Differences;
-use crate::lab::protocol::Outcome;
+use crate::lab::probe::PATIENCE;
+use crate::lab::protocol::{Outcome, Request};
 use crate::lab::{Version, Workload};
+
+/// How long to wait for an answer that is to come: a busy machine fails no test.
+const GENEROUS: Duration = Duration::from_secs(5);
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +64,17 @@ pub const fn is_dropped<'a>(from: &'a Workload, way: Way, to: &'a Workload) -> C
 
 impl Case<'_> {
     fn attempt(&self, version: Version) -> Outcome {
-        let at = |port| self.to.at(version, port);
-        match self.way {
-            Way::Tcp(port) => self.from.tcp(at(port)),
-            Way::Udp(port) => self.from.udp(at(port)),
+        let patience = if self.expected == Expected::Reached { GENEROUS } else { PATIENCE };
+        let patience = u64::try_from(patience.as_millis()).expect("seconds");
+        let datagram =
+            |port, from| Request::Datagram { to: self.to.at(version, port), from, connected: false, patience };
+        self.from.attempt(&match self.way {
+            Way::Tcp(port) => Request::Connect { to: self.to.at(version, port), from: None, keep: false, patience },
+            Way::Udp(port) => datagram(port, None),
             // The port is chosen by the system, but by bind, not by the first send.
-            Way::BoundUdp(port) => self.from.udp_with(at(port), Some(self.from.at(version, 0)), false),
-            Way::Echo => self.from.echo(self.to.address(version)),
-        }
+            Way::BoundUdp(port) => datagram(port, Some(self.from.at(version, 0))),
+            Way::Echo => Request::Echo { to: self.to.address(version), patience },
+        })
     }
 
     fn expected(&self, version: Version) -> Outcome {

@@ -1,27 +1,43 @@
 //! Waiting for what must become true, with everything there is to know when it does not.
 
+use std::env;
 use std::fmt::{Debug, Display};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long something may take to become true: far longer than it takes, so that a busy machine fails no test.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
+/// How many times slower than a real machine this one is, as the environment says where another kernel runs in emulation.
+pub const SLOWNESS: &str = "BULKHEAD_TEST_SLOWNESS";
+
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(10);
+
+/// A time-out as it has to be on this machine.
+///
+/// # Panics
+/// [`SLOWNESS`] is set and no number.
+#[must_use]
+pub fn slowed(time_out: Duration) -> Duration {
+    static FACTOR: OnceLock<u32> = OnceLock::new();
+    let factor = FACTOR.get_or_init(|| env::var(SLOWNESS).map_or(1, |text| text.parse().expect("a number")));
+    time_out * *factor
+}
 
 /// Looks until there is something to see.
 ///
 /// # Panics
-/// There is nothing within [`DEADLINE`]; the message says what was awaited and holds `dump`.
+/// There is nothing within [`DEADLINE`], [`slowed`]; the message says what was awaited and holds `dump`.
 pub fn eventually<T, D: Display>(what: &str, dump: impl FnOnce() -> D, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + slowed(DEADLINE);
     loop {
         if let Some(seen) = look() {
             return seen;
         }
         if Instant::now() >= deadline {
-            panic!("not within {} s: {what}\n{}", DEADLINE.as_secs(), dump());
+            panic!("not within {} s: {what}\n{}", slowed(DEADLINE).as_secs(), dump());
         }
         thread::sleep(INTERVAL);
     }

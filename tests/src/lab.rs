@@ -30,6 +30,7 @@ pub use agent::Agent;
 pub use probe::{Kept, Probe};
 pub use protocol::{Outcome, Transport};
 pub use site::Site;
+pub use sweep::sweep;
 pub use workload::{Version, Workload};
 
 use namespace::Namespace;

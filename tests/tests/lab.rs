@@ -2,7 +2,7 @@
 //! nothing stays behind.
 
 use bulkhead_tests::check::Differences;
-use bulkhead_tests::lab::{Lab, Outcome, Version, Workload};
+use bulkhead_tests::lab::{Lab, Outcome, Version, Workload, cgroup};
 
 #[test]
 fn without_an_agent_everyone_reaches_everyone() {
@@ -53,4 +53,16 @@ fn a_lab_leaves_nothing_behind() {
     assert!(!directory.exists(), "{}", directory.display());
     assert!(!cgroup_root.exists(), "{}", cgroup_root.display());
     assert!(!std::fs::exists(&process).expect("procfs"), "{process}");
+}
+
+#[test]
+fn what_a_killed_test_left_is_swept_away() {
+    // No process has this ID: the kernel's highest is 4,194,304 (proc(5), pid_max).
+    let name = "bulkhead-lab-4194305-0";
+    let directory = std::env::temp_dir().join(name);
+    let cgroup_root = cgroup::mount_point().expect("cgroup2 is mounted").join(name);
+    std::fs::create_dir_all(directory.join("bpffs/bulkhead")).expect("a directory");
+    std::fs::create_dir_all(cgroup_root.join("shop/web")).expect("a cgroup");
+    bulkhead_tests::lab::sweep();
+    assert!(!directory.exists() && !cgroup_root.exists(), "{name}");
 }

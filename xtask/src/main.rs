@@ -20,6 +20,7 @@ mod test;
 mod tidy;
 #[allow(dead_code, reason = "the agent's build script uses the rest")]
 mod toolchain;
+mod vm;
 mod workspace;
 
 /// Bulkhead's workshop. Every command installs what it needs first, as `setup` does.

@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use machine::Machine;
 pub use machine::target;
 use need::Missing;
-pub use need::Purpose;
+pub use need::{Purpose, programs_of_tests};
 
 mod apt;
 mod install;

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::setup::{self, Purpose};
+use crate::vm::{self, Kernel};
 use crate::workspace;
 use harness::Harness;
 use tally::Tally;
 
-mod harness;
-mod tally;
+pub mod harness;
+pub mod tally;
 
 /// How long all harnesses together may run; a hanging one must not hold up CI for ever.
 const WHOLE_RUN: Duration = Duration::from_secs(20 * 60);
@@ -25,11 +26,15 @@ const WHOLE_RUN: Duration = Duration::from_secs(20 * 60);
 pub struct Options {
     /// Only tests whose name contains this
     filter: Option<String>,
+    /// Run those that meet the kernel on this one instead, in QEMU
+    #[arg(long, value_name = "VERSION")]
+    kernel: Option<Kernel>,
 }
 
 /// Runs them; failure if one failed, or if there was none.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let tally = match run_all(options.filter.as_deref()) {
+    let filter = options.filter.as_deref();
+    let tally = match options.kernel.map_or_else(|| run_all(filter), |kernel| vm::run(kernel, filter)) {
         Ok(tally) => tally,
         Err(problem) => {
             eprintln!("error: {problem:#}");
@@ -38,6 +43,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             tally
         }
     };
+    if tally.ran() == 0 {
+        match filter {
+            Some(filter) => eprintln!("error: no test's name contains {filter:?}"),
+            None => eprintln!("error: there is no test"),
+        }
+    }
     print!("\n{}", tally.summary());
     Ok(if tally.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -52,12 +63,6 @@ fn run_all(filter: Option<&str>) -> Result<Tally> {
     let mut tally = Tally::default();
     for harness in harnesses {
         harness.run(filter, deadline, &mut tally)?;
-    }
-    if tally.ran() == 0 {
-        match filter {
-            Some(filter) => eprintln!("error: no test's name contains {filter:?}"),
-            None => eprintln!("error: there is no test"),
-        }
     }
     Ok(tally)
 }

@@ -45,6 +45,14 @@ pub struct Executable {
     pub package: PathBuf,
 }
 
+impl Executable {
+    /// What to call it when it runs as a harness: `tests: test load`.
+    pub fn title(&self) -> String {
+        let package = self.package.file_name().unwrap_or_default().to_string_lossy();
+        format!("{package}: {} {}", self.kinds.join(" "), self.name)
+    }
+}
+
 /// Builds the whole workspace. Always the whole, so that each command builds dependencies with the same features and
 /// none makes another compile them again.
 pub fn build(profile: Profile) -> Result<Vec<Executable>> {

@@ -45,8 +45,10 @@ static FLOWS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(MAX_FLOWS
 static FRAGMENTS: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_entries(MAX_FRAGMENTS, 0);
 #[map]
 static COUNTERS: PerCpuArray<Count> = PerCpuArray::with_max_entries(MAX_COUNTERS, 0);
+/// One for all CPUs, added to atomically: a hit is a flow's and not a packet's, and so many per-CPU slots take the kernel a
+/// tenth of a second to make.
 #[map]
-static RULE_HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_RULES, 0);
+static RULE_HITS: Array<u64> = Array::with_max_entries(MAX_RULES, 0);
 /// 512 KiB hold about 6,500 events: more than a busy host makes between two wake-ups of the agent.
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);

@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use bulkhead_ebpf::abi::{
-    Address, Control, Flow, FlowKey, Fragment, FragmentKey, Identity, IdentityKey, Party, Place, PortIndex, Row, RowKey,
-    RuleKey, RuleRef, Settings,
+    Address, Control, Flow, FlowKey, Fragment, FragmentKey, Identity, IdentityKey, Party, Place, PortIndex, Row,
+    RowKey, RuleKey, RuleRef, Settings,
 };
 use bulkhead_ebpf::tables::Tables;
 use bulkhead_ebpf::track::FlowCell;

@@ -1,5 +1,6 @@
 //! Attaching: links, pinned so that they outlive the agent, replaced in place when a new agent takes over.
 
+mod clsact;
 mod interface;
 pub(super) mod link;
 
@@ -135,7 +136,7 @@ impl Attachments {
         self.attached.retain(|_, view| view.program != "xdp" || view.target != name);
     }
 
-    /// Attaches tc in both directions to exactly the given interfaces, and lets go of all others.
+    /// Attaches tc in both directions (tcx where the kernel has it, clsact before 6.6) to exactly the given interfaces, and lets go of all others.
     ///
     /// # Errors
     /// The first that failed, after all were tried.
@@ -147,7 +148,7 @@ impl Attachments {
                 if self.attached.get(&pin).is_some_and(|view| view.target == *name) {
                     continue;
                 }
-                match self.attach_tc(program, *index, name, &pin) {
+                match self.attach_tc(program, name, &pin) {
                     Ok(mode) => {
                         self.attached.insert(pin, view(program, name, mode));
                     }
@@ -157,36 +158,29 @@ impl Attachments {
         }
         let stale: Vec<PathBuf> = self.stale_interfaces(wanted);
         for pin in stale {
-            interface::detach_clsact(&pin, self.attached.get(&pin));
-            match fs::remove_file(&pin) {
-                Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => result = Err(file("removing", &pin, source)),
+            if let Err(error) = link::remove(&pin) {
+                result = Err(error);
             }
             self.attached.remove(&pin);
         }
         result
     }
 
-    fn attach_tc(
-        &mut self,
-        program: &'static str,
-        index: u32,
-        name: &str,
-        pin: &Path,
-    ) -> Result<&'static str, KernelError> {
+    fn attach_tc(&mut self, program: &'static str, name: &str, pin: &Path) -> Result<&'static str, KernelError> {
         let fail = |source| KernelError::Program { what: format!("attaching {program} to {name}"), source };
+        if clsact::is_used() {
+            let classifier = interface::classifier(&mut self.ebpf, program).map_err(fail)?;
+            return clsact::attach(classifier, program, name, pin).map(|()| "clsact").map_err(fail);
+        }
         if let Ok(pinned) = PinnedLink::from_pin(pin) {
             if interface::replace_tc(&mut self.ebpf, program, pinned.into()).is_ok() {
                 return Ok("tcx");
             }
             // The interface is gone and its number has come back: the old link holds nothing.
-            fs::remove_file(pin).map_err(|source| file("removing", pin, source))?;
+            link::remove(pin)?;
         }
-        match interface::attach_tc(&mut self.ebpf, program, index, name).map_err(fail)? {
-            Some(link) => pin_over(link, pin).map(|()| "tcx"),
-            None => Ok("clsact"),
-        }
+        let link = interface::attach_tc(&mut self.ebpf, program, name).map_err(fail)?;
+        pin_over(link, pin).map(|()| "tcx")
     }
 
     /// Pins of tc links that nobody wants: of interfaces that went, and what an earlier agent left.
@@ -218,7 +212,7 @@ impl Attachments {
         for entry in fs::read_dir(self.pins.links()).into_iter().flatten().filter_map(Result::ok) {
             let path = entry.path();
             if entry.file_name().to_string_lossy().starts_with("uplink-") && !self.attached.contains_key(&path) {
-                fs::remove_file(&path).map_err(|source| file("removing", &path, source))?;
+                link::remove(&path)?;
             }
         }
         Ok(())
@@ -236,9 +230,7 @@ fn pin_over(link: FdLink, pin: &Path) -> Result<(), KernelError> {
     let mut fresh = pin.as_os_str().to_owned();
     fresh.push("_new");
     let fresh = PathBuf::from(fresh);
-    if fresh.exists() {
-        fs::remove_file(&fresh).map_err(|source| file("removing", &fresh, source))?;
-    }
+    link::remove(&fresh)?;
     link.pin(&fresh).map_err(|source| KernelError::Pin { path: fresh.clone(), source })?;
     fs::rename(&fresh, pin).map_err(|source| file("renaming", &fresh, source))
 }

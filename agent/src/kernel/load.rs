@@ -1,8 +1,9 @@
 //! Loading the eBPF object: maps created or adopted from their pins, every program through the verifier.
 
 use std::path::Path;
+use std::thread;
 
-use aya::programs::Program;
+use aya::programs::{Program, ProgramError};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 
@@ -46,16 +47,30 @@ pub fn load(pins: &Pins, max_flows: u32) -> Result<Ebpf, KernelError> {
     }
     loader.map_max_entries("FLOWS", max_flows);
     let mut ebpf = loader.load(OBJECT)?;
-    for (name, program) in ebpf.programs_mut() {
-        load_program(program).map_err(|source| KernelError::Program {
-            what: format!("loading program {name}"),
-            source: source.into(),
-        })?;
-    }
+    load_programs(&mut ebpf)?;
     Ok(ebpf)
 }
 
-fn load_program(program: &mut Program) -> Result<(), aya::programs::ProgramError> {
+/// Side by side: the kernel's verifier takes most of an agent's start, and uses one CPU for each program.
+fn load_programs(ebpf: &mut Ebpf) -> Result<(), KernelError> {
+    thread::scope(|scope| {
+        let loading: Vec<_> = ebpf
+            .programs_mut()
+            .map(|(name, program)| (name.to_owned(), scope.spawn(move || load_program(program))))
+            .collect();
+        for (name, thread) in loading {
+            let result = thread.join().expect("loading a program does not panic");
+            let failed = |source: ProgramError| KernelError::Program {
+                what: format!("loading program {name}"),
+                source: source.into(),
+            };
+            result.map_err(failed)?;
+        }
+        Ok(())
+    })
+}
+
+fn load_program(program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::CgroupSkb(program) => program.load(),
         Program::CgroupSockAddr(program) => program.load(),

@@ -116,12 +116,11 @@ fn remove_below(root: &Path) -> Result<Vec<String>, KernelError> {
             let Ok(entries) = fs::read_dir(&directory) else { continue };
             for entry in entries.filter_map(Result::ok) {
                 let path = entry.path();
-                if kind == "links"
-                    && let Err(error) = link::detach(&path)
-                {
-                    tracing::debug!(%error, "{} goes off its hook a moment after its pin", path.display());
+                if kind == "links" {
+                    link::remove(&path)?;
+                } else {
+                    fs::remove_file(&path).map_err(|source| file("removing", &path, source))?;
                 }
-                fs::remove_file(&path).map_err(|source| file("removing", &path, source))?;
                 removed.push(format!("{} {}", kind.trim_end_matches('s'), entry.file_name().to_string_lossy()));
             }
             fs::remove_dir(&directory).map_err(|source| file("removing", &directory, source))?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use aya::maps::{HashMap as KernelHash, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap as KernelHash, MapData, PerCpuArray};
 use bulkhead_ebpf::abi::{
     self, COUNTERS, Count, Flow, FlowKey, Fragment, FragmentKey, Hook, Reason, Verdict, counter_parts,
 };
@@ -18,7 +18,7 @@ use crate::view::MapView;
 /// The kernel's counters, and the sizes of its maps.
 pub struct KernelReadings {
     counters: PerCpuArray<MapData, Count>,
-    rule_hits: PerCpuArray<MapData, u64>,
+    rule_hits: Array<MapData, u64>,
     /// Second and number of events sent, in one word; events lost.
     budget: PerCpuArray<MapData, [u64; 2]>,
     flows: KernelHash<MapData, FlowKey, Flow>,
@@ -74,7 +74,7 @@ impl Readings for KernelReadings {
     fn rule_hits(&self) -> Vec<(u32, u64)> {
         (0..self.rules.load(Ordering::Relaxed))
             .filter_map(|rule| {
-                let hits: u64 = self.rule_hits.get(&rule, 0).ok()?.iter().sum();
+                let hits = self.rule_hits.get(&rule, 0).ok()?;
                 (hits > 0).then_some((rule, hits))
             })
             .collect()

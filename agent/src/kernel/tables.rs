@@ -13,18 +13,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
-use std::path::Path;
 use std::sync::Arc;
 
-use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues};
-use aya::util::nr_cpus;
+use aya::maps::{Array, Map, MapData, MapError};
 use bulkhead_ebpf::abi::{
     Address, Control, IDENTITY_WORLD, Identity, IdentityKey, Party, Place, Row, RowKey, RuleKey, RuleRef, Settings,
 };
 
 use super::error::KernelError;
 use super::mirror::{Mirror, PrefixKey};
-use super::pin::{Pins, file};
+use super::pin::Pins;
 use super::port_table::PortTable;
 use crate::desired::patch::Patch;
 use crate::desired::{Contents, Held};
@@ -43,8 +41,7 @@ pub struct Tables {
     rows: Mirror<RowKey, Row>,
     rules: Mirror<RuleKey, RuleRef>,
     ports: PortTable,
-    hits: PerCpuArray<MapData, u64>,
-    cpus: usize,
+    hits: Array<MapData, u64>,
     policy: Option<Arc<CompiledPolicy>>,
 }
 
@@ -88,8 +85,6 @@ impl Tables {
             rules: Mirror::open(pins, "RULE_REFS")?,
             ports: PortTable::map(&ports)?,
             hits: open(pins, "RULE_HITS")?,
-            cpus: nr_cpus()
-                .map_err(|(_, source)| file("reading", Path::new("/sys/devices/system/cpu/possible"), source))?,
             policy: None,
         })
     }
@@ -111,11 +106,9 @@ impl Tables {
     /// # Errors
     /// [`KernelError::Map`].
     pub fn reset_hits(&mut self, rules: &[u32]) -> Result<(), KernelError> {
-        let fail = |operation, source| KernelError::Map { map: "RULE_HITS", operation, source };
         for rule in rules {
-            let zero = PerCpuValues::try_from(vec![0; self.cpus])
-                .map_err(|source| fail("counting CPUs", MapError::IoError(source)))?;
-            self.hits.set(*rule, zero, 0).map_err(|source| fail("writing", source))?;
+            let failed = |source| KernelError::Map { map: "RULE_HITS", operation: "writing", source };
+            self.hits.set(*rule, 0, 0).map_err(failed)?;
         }
         Ok(())
     }

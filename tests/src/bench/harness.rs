@@ -168,13 +168,13 @@ impl Harness {
         Ok(counts)
     }
 
-    /// Hits of a rule, summed over all CPUs.
+    /// Hits of a rule.
     ///
     /// # Errors
     /// [`aya::maps::MapError`].
     pub fn hits(&mut self, rule: u32) -> Result<u64> {
-        let hits: PerCpuArray<_, u64> = self.map("RULE_HITS")?.try_into()?;
-        Ok(hits.get(&rule, 0)?.iter().sum())
+        let hits: Array<_, u64> = self.map("RULE_HITS")?.try_into()?;
+        Ok(hits.get(&rule, 0)?)
     }
 
     fn map(&mut self, name: &str) -> Result<&mut Map> {

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use bulkhead_tests::check::slowed;
 use bulkhead_tests::lab::protocol::{Outcome, Reply, Request, Tally, Transport};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{Linger, ReceiveTimeout, ReuseAddr, SendTimeout};
@@ -89,7 +90,7 @@ impl Probe {
             }
             Request::Stream { connection } => {
                 let mut connection = self.connections.remove(&connection).context("no such connection")?;
-                Ok(self.work(move || connection.exchange(Duration::from_millis(200))))
+                Ok(self.work(move || connection.exchange(slowed(Duration::from_secs(2)))))
             }
             Request::Tally { work } => {
                 let tally = self.work.get(&work).context("no such work")?;

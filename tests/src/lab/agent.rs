@@ -17,8 +17,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 
+use super::probe::Work;
 use super::site::Site;
-use super::{UPLINK, binaries};
+use super::{UPLINK, Version, Workload, binaries};
 use crate::check;
 
 /// Where the agent listens for metrics, in the host's namespace.
@@ -48,7 +49,7 @@ impl Agent {
         command.stderr(log).stdin(Stdio::null());
         let child = command.spawn().expect("the agent's binary can be started");
         let mut agent = Self { child, site };
-        let deadline = Instant::now() + STARTING;
+        let deadline = Instant::now() + check::slowed(STARTING);
         while !agent.is_ready() {
             let ended = agent.child.try_wait().expect("it is our child");
             assert!(ended.is_none() && Instant::now() < deadline, "the agent does not get ready\n{}", agent.dump());
@@ -142,6 +143,22 @@ impl Agent {
             .collect()
     }
 
+    /// Whether background work at a TCP port was never disturbed: it went on, and no packet of it was denied. What only came late
+    /// on a busy machine does not count.
+    ///
+    /// # Panics
+    /// It was.
+    pub fn left_alone(&self, client: &Workload, work: Work, port: u16) {
+        let tally = client.tally(work);
+        assert!(tally.reached > 0 && tally.refused + tally.other == 0, "{tally:?}\n{}", self.dump());
+        let addresses = Version::BOTH.map(|version| client.address(version));
+        let denied = self.flows(&["--verdict", "deny", "--protocol", "tcp"]).into_iter().find(|flow| {
+            (addresses.contains(&flow.source) && flow.destination_port == Some(port))
+                || (addresses.contains(&flow.destination) && flow.source_port == Some(port))
+        });
+        assert!(denied.is_none(), "{denied:#?}\n{}", self.dump());
+    }
+
     /// The groups of a workload; none where it is not known.
     #[must_use]
     pub fn groups_of(&self, workload: &str) -> Option<Vec<String>> {
@@ -184,7 +201,7 @@ impl Agent {
     pub fn stop(mut self) -> ExitStatus {
         let pid = Pid::from_raw(i32::try_from(self.pid()).expect("process IDs are small"));
         kill(pid, Signal::SIGTERM).expect("it is our child");
-        let deadline = Instant::now() + STOPPING;
+        let deadline = Instant::now() + check::slowed(STOPPING);
         loop {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
                 return status;
@@ -256,6 +273,8 @@ pub fn command(site: &Site, arguments: &[&str]) -> Command {
 pub fn run(site: &Site, arguments: &[&str]) -> Result<Output> {
     let mut command = Command::new(binaries::bulkhead());
     command.args(arguments).arg("--admin").arg(site.admin()).env("BULKHEAD_BPFFS", site.bpffs());
+    // `detach` looks for interfaces there.
+    site.host.place(&mut command);
     command.output().context("cannot start the agent's binary")
 }
 

@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use super::binaries;
 use super::namespace::Namespace;
 use super::protocol::{Outcome, Reply, Request, Tally, Transport};
+use crate::check::slowed;
 
 /// How long to wait for an answer from another network namespace. What comes at all comes within a millisecond; what is
 /// dropped never does.
@@ -166,7 +167,11 @@ impl Probe {
         }
     }
 
-    fn attempt(&self, request: &Request) -> Outcome {
+    /// Makes an attempt that the methods above have no words for.
+    ///
+    /// # Panics
+    /// The request is no attempt.
+    pub fn attempt(&self, request: &Request) -> Outcome {
         match self.must(request) {
             Reply::Ended { outcome } => outcome,
             other => panic!("an attempt was asked for, but: {other:?}"),
@@ -186,7 +191,7 @@ impl Probe {
         let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
         let line = serde_json::to_string(request).context("a request is plain data")?;
         writeln!(pipes.requests, "{line}").context("it has ended")?;
-        match pipes.replies.recv_timeout(STUCK) {
+        match pipes.replies.recv_timeout(slowed(STUCK)) {
             Ok(reply) => serde_json::from_str(&reply).with_context(|| format!("it says {reply}")),
             Err(error) => bail!("no reply: {error}"),
         }
@@ -232,5 +237,5 @@ pub fn join_cgroup(command: &mut Command, cgroup: &Path) -> Result<()> {
 }
 
 fn millis() -> u64 {
-    u64::try_from(PATIENCE.as_millis()).expect("less than a second")
+    u64::try_from(slowed(PATIENCE).as_millis()).expect("less than a second")
 }

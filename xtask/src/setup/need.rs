@@ -19,6 +19,8 @@ pub enum Purpose {
     Lint,
     /// To measure.
     Bench,
+    /// To run the tests on other kernels.
+    Kernels,
     /// All of these.
     Everything,
 }
@@ -53,12 +55,15 @@ pub static BPF_CLIPPY: Program = Program {
 };
 
 /// Programs that the demo, the tests and the bench start.
-pub static PROGRAMS: [Program; 6] = [
+pub static PROGRAMS: [Program; 9] = [
     program("ip", "iproute2", "makes network namespaces and links", &[Purpose::Demo, Purpose::Test, Purpose::Bench]),
     program("ping", "iputils-ping", "sends ICMP from one workload to another", &[Purpose::Test]),
     program("curl", "curl", "asks the admin socket and the metrics as a user does", &[Purpose::Test]),
     program("bpftool", "bpftool", "shows what the kernel holds, as a second opinion", &[Purpose::Test]),
     program("nft", "nftables", "is what the bench compares with", &[Purpose::Bench]),
+    program("qemu-system-x86_64", "qemu-system-x86", "boots other kernels", &[Purpose::Kernels]),
+    program("busybox", "busybox-static", "is the rest of the system on other kernels", &[Purpose::Kernels]),
+    program("modprobe", "kmod", "loads modules on other kernels", &[Purpose::Kernels]),
     Program {
         alone: true,
         ..program("promtool", "prometheus", "checks the metrics against Prometheus' rules", &[Purpose::Test])
@@ -92,6 +97,11 @@ pub enum Missing {
     Program(&'static Program),
     /// A component of the rustup toolchain that builds the agent.
     Component(&'static str),
+}
+
+/// The programs that tests start, by name.
+pub fn programs_of_tests() -> impl Iterator<Item = &'static str> {
+    PROGRAMS.iter().filter(|it| it.serves(Purpose::Test)).map(|it| it.name)
 }
 
 /// What a machine lacks for a purpose, in the order of installing.
@@ -188,6 +198,7 @@ mod tests {
         assert_eq!(programs(Purpose::Bench), ["ip", "nft"]);
         assert_eq!(programs(Purpose::Test), ["ip", "ping", "curl", "bpftool", "promtool"]);
         assert_eq!(programs(Purpose::Lint), [BPF_CLIPPY.name]);
+        assert_eq!(programs(Purpose::Kernels), ["qemu-system-x86_64", "busybox", "modprobe"]);
         assert_eq!(programs(Purpose::Everything).len(), PROGRAMS.len() + 1);
     }
 

@@ -31,10 +31,7 @@ pub enum Harness {
 impl Harness {
     fn name(&self) -> String {
         match self {
-            Self::Executable(it) => {
-                let package = it.package.file_name().unwrap_or_default().to_string_lossy();
-                format!("{package}: {} {}", it.kinds.join(" "), it.name)
-            }
+            Self::Executable(it) => it.title(),
             Self::Documentation => "documentation".into(),
         }
     }
@@ -104,12 +101,19 @@ fn watch(name: &str, command: &mut Command, shown: &mut impl Write, tally: &mut 
 /// How a harness ended other than well, if it did.
 fn end(status: ExitStatus) -> Option<String> {
     match (status.code(), status.signal()) {
-        (Some(0), _) => None,
-        (Some(TIMED_OUT), _) => Some("killed, the time of the whole run was up".into()),
-        // 128 and the signal, as shells and `timeout` report it.
-        (Some(code @ 129..), _) => Some(format!("killed by signal {}", code - 128)),
-        (Some(code), _) => Some(format!("ended with exit code {code}")),
+        (Some(code), _) => end_of_code(code),
         (None, signal) => Some(format!("killed by signal {}", signal.unwrap_or_default())),
+    }
+}
+
+/// The same of an exit code.
+pub fn end_of_code(code: i32) -> Option<String> {
+    match code {
+        0 => None,
+        TIMED_OUT => Some("killed, the time of the whole run was up".into()),
+        // 128 and the signal, as shells and `timeout` report it.
+        129.. => Some(format!("killed by signal {}", code - 128)),
+        _ => Some(format!("ended with exit code {code}")),
     }
 }
 
@@ -119,7 +123,8 @@ fn show(line: &str, shown: &mut impl Write, run: &mut Run) {
     run.read(line);
 }
 
-fn lines(output: ChildStdout) -> Receiver<String> {
+/// What a child prints, line by line, whatever its bytes.
+pub fn lines(output: ChildStdout) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut output = BufReader::new(output);

@@ -2,12 +2,16 @@
 //! hook.
 
 use std::ffi::CString;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::clsact;
 use crate::kernel::bpf::{Attr, Command, bpf};
+use crate::kernel::error::KernelError;
+use crate::kernel::pin::file;
 
 /// The link pinned at `path`, or `None` where nothing is.
 ///
@@ -90,12 +94,27 @@ pub(super) fn update(link: BorrowedFd<'_>, program: impl AsFd) -> io::Result<()>
     bpf(Command::LinkUpdate, &mut attr).map(drop)
 }
 
-/// Takes the link pinned at `path` off its hook. Removing the pin does that too, but only after a while: the kernel frees an
-/// inode of a bpffs when nobody can be reading it any more.
+/// Takes the link pinned at `path` off its hook and removes the pin. Removing the pin alone does that too, but only after a
+/// while: the kernel frees an inode of a bpffs when nobody can be reading it any more.
 ///
 /// # Errors
-/// As bpf(2) for `BPF_LINK_DETACH`; not every kind of link can be detached.
-pub(in crate::kernel) fn detach(path: &Path) -> io::Result<()> {
+/// [`KernelError::File`]; no pin is no error.
+pub(in crate::kernel) fn remove(path: &Path) -> Result<(), KernelError> {
+    if clsact::is_used() {
+        clsact::detach(path);
+    }
+    if let Err(error) = detach(path) {
+        // Not every kind of link can be detached, and its interface may be gone.
+        tracing::debug!(%error, "{} goes off its hook a moment after its pin", path.display());
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file("removing", path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// As bpf(2) for `BPF_LINK_DETACH`.
+fn detach(path: &Path) -> io::Result<()> {
     #[repr(C)]
     struct LinkDetach {
         link_fd: u32,

@@ -97,7 +97,9 @@ fn links_come_are_renamed_get_labels_and_go() {
         listener.until("veth-b", |_| true).await;
         let index = listener.link("veth-a").expect("it is there").index;
 
-        listener.one_change("link set veth-a name web", "web", |link| link.index == index).await;
+        // Before Linux 6.2 a link has to be down to be renamed.
+        let rename = "link set veth-a down\nlink set veth-a name web\nlink set web up";
+        listener.one_change(rename, "web", |link| link.index == index).await;
         let label = "link set web alias app=web,env=prod";
         listener.one_change(label, "web", |link| link.alias.as_deref() == Some("app=web,env=prod")).await;
         listener.one_change("link set web alias \"\"", "web", |link| link.alias.is_none()).await;

@@ -1,5 +1,7 @@
 //! Real default routes, each test in a network namespace of its own.
 
+use aya::util::KernelVersion;
+
 use super::*;
 use crate::source::netns::{in_namespace, ip, pair};
 
@@ -44,7 +46,14 @@ fn uplinks_are_told_of_as_default_routes_come_and_go() {
         pair();
         ip("link set veth-a up\nlink set veth-b up\naddr add 10.0.1.1/24 dev veth-a\nroute add default via 10.0.1.7");
         assert_eq!(told().await, ["veth-a"]);
-        ip("link set veth-b name other\nlink set veth-a name uplink");
+        if KernelVersion::current().expect("a kernel has a version") < KernelVersion::new(6, 2, 0) {
+            // A link has to be down to be renamed, and its routes go with that.
+            ip("link set veth-a down");
+            assert!(told().await.is_empty());
+            ip("link set veth-a name uplink\nlink set uplink up\nroute add default via 10.0.1.7");
+        } else {
+            ip("link set veth-b name other\nlink set veth-a name uplink");
+        }
         assert_eq!(told().await, ["uplink"]);
         // The kernel sends no notice of an IPv4 route that goes with its link.
         ip("link set uplink down");

@@ -134,7 +134,7 @@ impl Shop {
         self.lab.shared_site()
     }
 
-    /// Tries each way, by IPv4 and IPv6.
+    /// Tries each way, by IPv4 and IPv6, everyone at the same time.
     pub fn look(&self, phase: &Phase) -> Vec<Flow> {
         let attempt = |way: &Way| {
             let (from, to, port, expected) = *way;
@@ -145,7 +145,18 @@ impl Shop {
             };
             Flow { phase: phase.name, from: from.to_owned(), to: to.to_owned(), port, expected, seen }
         };
-        phase.ways.iter().map(attempt).collect()
+        let attempt = &attempt;
+        let mut flows: Vec<(usize, Flow)> = thread::scope(|scope| {
+            let of_sender = |sender: &Workload| {
+                let name = sender.name.clone();
+                let ways = phase.ways.iter().enumerate().filter(move |(_, way)| way.0 == name);
+                scope.spawn(move || ways.map(|(place, way)| (place, attempt(way))).collect::<Vec<_>>())
+            };
+            let threads: Vec<_> = self.workloads.iter().map(of_sender).collect();
+            threads.into_iter().flat_map(|thread| thread.join().expect("an attempt always ends")).collect()
+        });
+        flows.sort_by_key(|(place, _)| *place);
+        flows.into_iter().map(|(_, flow)| flow).collect()
     }
 
     fn see(&self, from: &str, to: &str, port: u16, version: Version) -> String {

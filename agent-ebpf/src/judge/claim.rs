@@ -1,0 +1,49 @@
+//! Who a packet claims to be from and for, held against who is known to be where.
+
+use super::{Local, Seen};
+use crate::abi::{Direction, Party, Place};
+use crate::packet::Packet;
+use crate::tables::Tables;
+
+/// Whether a packet that comes from outside claims to be sent by a workload of this host, or by the host itself.
+#[inline(always)]
+pub(super) fn is_foreign(local: &Local, peer: &Party) -> bool {
+    local.seen == Seen::Address && peer.flags & (Party::LOCAL | Party::HOST) != 0
+}
+
+/// Whether a packet comes to a workload that is addressed to another one, or to none of its addresses where they are known.
+#[inline(never)]
+pub(super) fn is_misaddressed<T: Tables>(tables: &T, packet: &Packet, local: &Local) -> bool {
+    let addressee = tables.party(&packet.destination);
+    addressee.workload != local.workload && (addressee.workload != 0 || local.flags & Place::STRICT_SOURCE != 0)
+}
+
+/// What a local sender claims to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// An address of its own, or one that nobody is known to hold.
+    Own,
+    /// An address that nobody is known to hold, although the sender's own ones are known.
+    Unknown,
+    /// Another workload's address or, from behind a link, the host's.
+    Others,
+}
+
+/// What the local sender claims to be by its source address.
+#[inline(never)]
+pub(super) fn claim<T: Tables>(tables: &T, packet: &Packet, local: &Local, direction: Direction) -> Claim {
+    if direction == Direction::Ingress || local.workload == 0 {
+        return Claim::Own;
+    }
+    let own = tables.party(&packet.source);
+    let is_hosts = matches!(local.seen, Seen::Interface(_)) && own.flags & Party::HOST != 0;
+    if own.workload == local.workload {
+        Claim::Own
+    } else if own.workload != 0 || is_hosts {
+        Claim::Others
+    } else if local.flags & Place::STRICT_SOURCE != 0 {
+        Claim::Unknown
+    } else {
+        Claim::Own
+    }
+}

@@ -1,0 +1,55 @@
+//! ICMP errors that belong to a flow.
+
+use super::flow::course_role;
+use super::{Local, Subject, local_end};
+use crate::abi::{Direction, PortIndex};
+use crate::packet::{Bytes, Packet, parse_quote};
+use crate::tables::Tables;
+
+/// Whether an ICMP error quotes a flow that the local side allows, and goes to the sender of the packet that it quotes: to
+/// anybody else it would be a way to carry data past the rules.
+#[inline(never)]
+pub fn is_related<T: Tables, B: Bytes + ?Sized>(
+    tables: &T,
+    bytes: &B,
+    packet: &Packet,
+    local: &Local,
+    direction: Direction,
+) -> bool {
+    let Some((key, sender)) = parse_quote(bytes, packet) else { return false };
+    if key.addresses[sender as usize & 1] != packet.destination {
+        return false;
+    }
+    // An error that comes in quotes what the local end sent; one that goes out quotes what it received.
+    let end = local_end(
+        sender,
+        match direction {
+            Direction::Ingress => Direction::Egress,
+            Direction::Egress => Direction::Ingress,
+        },
+    );
+    let Some(flow) = tables.flow(&key) else { return false };
+    let (stamp, control) = (flow.stamp(end), tables.control());
+    if !flow.is_alive(&control.settings, key.protocol, tables.now()) {
+        return false;
+    }
+    if stamp.was_allowed_for(local.workload) && (stamp.holds(control.generation) || stamp.keeps()) {
+        return true;
+    }
+    // The policy changed, and the error comes before the flow's next packet.
+    let role = stamp.role();
+    let service = if role == course_role(flow, end) {
+        flow.course().service()
+    } else {
+        let opener = match role {
+            Direction::Egress => end,
+            Direction::Ingress => end.other(),
+        };
+        PortIndex::new(key.protocol, u16::from_be(key.ports[opener.other() as usize & 1]))
+    };
+    let peer = tables.party(&key.addresses[end.other() as usize & 1]);
+    let subject = Subject::of(tables, local);
+    stamp.is_judged()
+        && stamp.workload() == local.workload
+        && (subject.audits(role) || tables.evaluate(subject, peer.identity, role, service).allowed_by.is_ok())
+}
