@@ -43,7 +43,6 @@ impl SharedNames {
     }
 
     /// The names that hold now. Writers wait for as long as they are looked at.
-    #[must_use]
     pub fn read(&self) -> RwLockReadGuard<'_, Names> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }

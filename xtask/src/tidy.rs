@@ -11,7 +11,7 @@ mod licences;
 mod links;
 
 /// Lines beyond which a source file holds more than one concept.
-const LONGEST: usize = 450;
+const LONGEST: usize = 500;
 
 /// What must not be committed, and why. Put together here, so that this file itself may be.
 const REFUSED: [(&str, &str); 5] = [

@@ -89,7 +89,7 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// As one number, which is never 0. Offsets are below 2^16: a packet's headers are at most [`MAX_EXTENSIONS`] + 1 times
+    /// As one number, which is never 0. Offsets are below 2^16: a packet's headers are at most `MAX_EXTENSIONS` + 1 times
     /// 2,048 bytes.
     #[inline(always)]
     #[must_use]
