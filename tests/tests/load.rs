@@ -44,7 +44,7 @@ fn every_program_passes_the_verifier() {
         // Counted since Linux 5.16.
         let looked_at = info.verified_instruction_count().expect("this kernel counts what its verifier looks at");
         println!("{name}: the verifier looked at {looked_at} instructions");
-        assert!(looked_at < LIMIT / 2, "{name} may be too much for another kernel's verifier: {looked_at}");
+        assert!(looked_at < LIMIT / 4 * 3, "{name} may be too much for another kernel's verifier: {looked_at}");
         names.push(name);
     }
     for hook in HOOKS {
