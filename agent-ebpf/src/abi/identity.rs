@@ -13,6 +13,8 @@ pub const INTERFACES: u32 = 16_384;
 pub const IDENTITIES: u32 = 131_072;
 /// Slots (named groups, CIDRs and entities) of one identity. A workload with more is denied altogether ([`Identity::FULL`]).
 pub const MAX_IDENTITY_SLOTS: usize = 32;
+/// The highest number of an identity; after it numbers begin again.
+pub const MAX_IDENTITY: u32 = (1 << 30) - 1;
 /// The identity of every address that no table knows.
 pub const IDENTITY_WORLD: u32 = 0;
 
@@ -37,6 +39,25 @@ impl Party {
     pub const HOST: u32 = 2;
     /// An address that no table knows.
     pub const WORLD: Self = Self { identity: IDENTITY_WORLD, workload: 0, flags: 0 };
+
+    const FLAGS: u32 = Self::LOCAL | Self::HOST;
+    const FLAGS_SHIFT: u32 = 30;
+
+    /// As one number: a function of a program can return no more. Identities are below 2^30 ([`MAX_IDENTITY`]).
+    #[inline(always)]
+    #[must_use]
+    pub const fn pack(&self) -> u64 {
+        let low = self.identity & MAX_IDENTITY | (self.flags & Self::FLAGS) << Self::FLAGS_SHIFT;
+        (self.workload as u64) << 32 | low as u64
+    }
+
+    /// From one number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unpack(number: u64) -> Self {
+        let low = number as u32;
+        Self { identity: low & MAX_IDENTITY, workload: (number >> 32) as u32, flags: low >> Self::FLAGS_SHIFT }
+    }
 }
 
 /// Value of `CGROUPS` and `INTERFACES`: the local workload that owns a cgroup or a link.

@@ -86,13 +86,9 @@ impl Tables for Kernel {
         unsafe { bpf_jiffies64() }
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn party(&self, address: &Address) -> Party {
-        // SAFETY: entries are 12 bytes, copied out at once; an entry that is being replaced is read old or new.
-        if let Some(party) = unsafe { ADDRESSES.get(address) } {
-            return *party;
-        }
-        CIDRS.get(lpm_trie::Key::new(128, *address)).copied().unwrap_or(Party::WORLD)
+        Party::unpack(party_of(address))
     }
 
     #[inline(always)]
@@ -148,6 +144,19 @@ impl Tables for Kernel {
         // Without room the later fragments are denied as unseen, which is counted.
         let _ = FRAGMENTS.insert(key, fragment, 0);
     }
+}
+
+/// Who is behind an address, as a function of its own, for the same reason as [`evaluate_rules`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn party_of(address: *const Address) -> u64 {
+    // SAFETY: the verifier sees to it that every caller passes an address or null, which it wants to see ruled out here.
+    let Some(address) = (unsafe { address.as_ref() }) else { return Party::WORLD.pack() };
+    // SAFETY: entries are 12 bytes, copied out at once; an entry that is being replaced is read old or new.
+    if let Some(party) = unsafe { ADDRESSES.get(address) } {
+        return party.pack();
+    }
+    CIDRS.get(lpm_trie::Key::new(128, *address)).unwrap_or(&Party::WORLD).pack()
 }
 
 /// The rules as a function of its own: with scalars for arguments the verifier walks through it once, whoever calls.

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use bulkhead_ebpf::abi::{IDENTITY_WORLD, Identity};
+use bulkhead_ebpf::abi::{IDENTITY_WORLD, Identity, MAX_IDENTITY};
 
 /// The number that a holder has in the kernel today, if any, and what it shall mean.
 pub type Holding = (Option<u32>, Identity);
@@ -47,7 +47,7 @@ impl Identities {
     /// Numbers from above `last`.
     #[must_use]
     pub fn above(last: u32) -> Self {
-        Self { by_meaning: HashMap::new(), next: last.checked_add(1).unwrap_or(IDENTITY_WORLD + 1) }
+        Self { by_meaning: HashMap::new(), next: if last < MAX_IDENTITY { last + 1 } else { IDENTITY_WORLD + 1 } }
     }
 
     /// Numbers all distinct holdings anew. `means_today` says what a number means in the copy in force.
@@ -113,7 +113,7 @@ impl Identities {
 
 fn fresh(next: &mut u32) -> u32 {
     let number = *next;
-    *next = next.checked_add(1).unwrap_or(IDENTITY_WORLD + 1);
+    *next = if number < MAX_IDENTITY { number + 1 } else { IDENTITY_WORLD + 1 };
     number
 }
 
