@@ -1,7 +1,10 @@
 //! What the policy says of one subject, one peer and one service, flows aside.
 
 use super::Local;
-use crate::abi::{CLASS_ANY, Direction, Identity, IdentityKey, PortIndex, RULE_NONE, Reason, RowKey, RuleKey, RuleRef};
+use crate::abi::{
+    CLASS_ANY, Direction, Identity, IdentityKey, MAX_IDENTITY_SLOTS, PortIndex, RULE_NONE, Reason, Row, RowKey,
+    RuleKey, RuleRef,
+};
 use crate::tables::Tables;
 
 /// The part of the local workload's identity that decides.
@@ -136,22 +139,18 @@ pub fn evaluate<T: Tables>(tables: &T, subject: Subject, peer: u32, role: Direct
     let general = tables.row(&key.row);
     key.row.class = class;
     let specific = tables.row(&key.row);
+    let (specific, general) = (candidates(specific, peer), candidates(general, peer));
     // Where groups keep flows, one that does is enough, whichever rule is found first.
     let may_keep = subject.flags & Identity::KEEPS != 0;
-    let count = usize::from(peer.count);
     let mut found = Evaluation::denied(Reason::NoRule).pack();
-    let mut index = 0;
-    while index < count {
-        let Some(slot) = peer.slots.get(index) else { break };
-        key.slot = *slot;
-        index += 1;
-        if specific.is_some_and(|row| row.allows(key.slot)) {
-            key.row.class = class;
-        } else if general.is_some_and(|row| row.allows(key.slot)) {
-            key.row.class = CLASS_ANY;
-        } else {
-            continue;
-        }
+    let mut rest = specific | general;
+    let mut tries = 0;
+    while rest != 0 && tries < MAX_IDENTITY_SLOTS {
+        tries += 1;
+        let index = rest.trailing_zeros();
+        rest &= rest - 1;
+        key.slot = peer.slots[index as usize % MAX_IDENTITY_SLOTS];
+        key.row.class = if specific >> index & 1 == 1 { class } else { CLASS_ANY };
         // The bit is what decides; without its reference the rule has no name.
         let (rule, flags) = tables.rule(&key).map_or((RULE_NONE, 0), |rule| (rule.rule, rule.flags));
         let keeps = flags & RuleRef::KEEP != 0;
@@ -163,4 +162,19 @@ pub fn evaluate<T: Tables>(tables: &T, subject: Subject, peer: u32, role: Direct
         }
     }
     Evaluation::unpack(found)
+}
+
+/// Which of the peer's slots a row allows, a bit each. Without a branch for each slot, so that the verifier has one way
+/// through and not two to the power of their number.
+#[inline(always)]
+fn candidates(row: Option<&Row>, peer: &Identity) -> u64 {
+    let Some(row) = row else { return 0 };
+    let mut allowed = 0;
+    let mut index = 0;
+    while index < MAX_IDENTITY_SLOTS {
+        allowed |= u64::from(row.allows(peer.slots[index])) << index;
+        index += 1;
+    }
+    // Slots behind the last one say nothing.
+    allowed & ((1 << (peer.count & 63)) - 1)
 }
