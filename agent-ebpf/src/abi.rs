@@ -21,7 +21,7 @@ pub use flow::{Course, End, FLOWS, Flow, FlowKey, Side, Stamp, State};
 pub use fragment::{FRAGMENTS, Fragment, FragmentKey};
 pub use identity::{
     ADDRESSES, CGROUPS, CIDRS, IDENTITIES, IDENTITY_WORLD, INTERFACES, Identity, IdentityKey, MAX_IDENTITY,
-    MAX_IDENTITY_SLOTS, Party, Place,
+    MAX_IDENTITY_SLOTS, MAX_WORKLOAD, Party, Place,
 };
 pub use policy::{
     CLASS_ANY, PORT_INDEXES, PortIndex, ROWS, RULE_REFS, Row, RowKey, RuleKey, RuleRef, SLOT_HOST, SLOT_WORLD, SLOTS,

@@ -15,6 +15,8 @@ pub const IDENTITIES: u32 = 131_072;
 pub const MAX_IDENTITY_SLOTS: usize = 32;
 /// The highest number of an identity; after it numbers begin again.
 pub const MAX_IDENTITY: u32 = (1 << 30) - 1;
+/// The highest number of a workload; after it numbers begin again.
+pub const MAX_WORKLOAD: u32 = (1 << 31) - 1;
 /// The identity of every address that no table knows.
 pub const IDENTITY_WORLD: u32 = 0;
 
@@ -81,6 +83,26 @@ impl Place {
     pub const SCOPE_DENIES: u32 = 2;
     /// The workload's addresses are known, so what it sends must carry one of them.
     pub const STRICT_SOURCE: u32 = 4;
+
+    const FLAGS: u32 = Self::SCOPE | Self::SCOPE_DENIES | Self::STRICT_SOURCE;
+
+    /// As one number: a function of a program can return no more. Identities are below 2^30 ([`MAX_IDENTITY`]), numbers of
+    /// workloads below 2^31 ([`MAX_WORKLOAD`]).
+    #[inline(always)]
+    #[must_use]
+    pub const fn pack(&self) -> u64 {
+        (self.workload as u64) << 33
+            | (self.identity as u64 & MAX_IDENTITY as u64) << 3
+            | (self.flags & Self::FLAGS) as u64
+    }
+
+    /// From one number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unpack(number: u64) -> Self {
+        let identity = (number >> 3) as u32 & MAX_IDENTITY;
+        Self { workload: (number >> 33) as u32, identity, flags: number as u32 & Self::FLAGS }
+    }
 }
 
 /// Key of `IDENTITIES`.
@@ -139,5 +161,20 @@ impl Identity {
 impl Default for Identity {
     fn default() -> Self {
         Self::NOBODY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parties_and_places_survive_as_one_number() {
+        for (identity, workload, flags) in [(0, 0, 0), (MAX_IDENTITY, MAX_WORKLOAD, 3), (7, 1, 2), (1, 0, 1)] {
+            let party = Party { identity, workload, flags };
+            assert_eq!(Party::unpack(party.pack()), party);
+            let place = Place { identity, workload, flags: flags | Place::STRICT_SOURCE };
+            assert_eq!(Place::unpack(place.pack()), place);
+        }
     }
 }

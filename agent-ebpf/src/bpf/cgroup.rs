@@ -23,8 +23,7 @@ pub(super) fn of_packet(skb: *mut __sk_buff) -> u64 {
 /// The workload of the packet's socket.
 #[inline(always)]
 pub(super) fn owner_of_packet(skb: *mut __sk_buff, cgroup: u64) -> Local {
-    // SAFETY: the context pointer is the one the program was called with.
-    nearest(cgroup, |level| unsafe { bpf_skb_ancestor_cgroup_id(skb, level) })
+    Local::at(Place::unpack(place_of_packet(skb, cgroup)), Seen::Cgroup(cgroup))
 }
 
 /// The workload of the process that makes a system call.
@@ -32,21 +31,37 @@ pub(super) fn owner_of_packet(skb: *mut __sk_buff, cgroup: u64) -> Local {
 pub(super) fn owner_of_call() -> Local {
     // SAFETY: the helper takes nothing and returns a number; at these hooks the current process makes the call.
     let cgroup = unsafe { bpf_get_current_cgroup_id() };
-    // SAFETY: as above.
+    Local::at(Place::unpack(place_of_call(cgroup)), Seen::Cgroup(cgroup))
+}
+
+/// A function of its own: with a number for an answer the verifier walks through it once, and not with each ending anew
+/// through what comes after it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn place_of_packet(skb: *mut __sk_buff, cgroup: u64) -> u64 {
+    // SAFETY: the context pointer is the one the program was called with.
+    nearest(cgroup, |level| unsafe { bpf_skb_ancestor_cgroup_id(skb, level) })
+}
+
+/// As [`place_of_packet`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn place_of_call(cgroup: u64) -> u64 {
+    // SAFETY: the helper takes a number and returns one.
     nearest(cgroup, |level| unsafe { bpf_get_current_ancestor_cgroup_id(level) })
 }
 
+/// The host's own place where no ancestor is known.
 #[inline(always)]
-fn nearest(cgroup: u64, ancestor: impl Fn(i32) -> u64) -> Local {
-    let seen = Seen::Cgroup(cgroup);
+fn nearest(cgroup: u64, ancestor: impl Fn(i32) -> u64) -> u64 {
     if let Some(mut place) = tables::cgroup(cgroup) {
         // A slice may be a workload and a scope: its own processes are the workload's, what is below is not.
         if place.workload != 0 {
             place.flags &= !(Place::SCOPE | Place::SCOPE_DENIES);
         }
-        return Local::at(place, seen);
+        return place.pack();
     }
-    let mut local = Local::host(seen);
+    let mut nearest = Place::default().pack();
     let mut level = 1;
     while level <= DEPTH {
         let id = ancestor(level);
@@ -54,9 +69,9 @@ fn nearest(cgroup: u64, ancestor: impl Fn(i32) -> u64) -> Local {
             break;
         }
         if let Some(place) = tables::cgroup(id) {
-            local = Local::at(place, seen);
+            nearest = place.pack();
         }
         level += 1;
     }
-    local
+    nearest
 }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use bulkhead_ebpf::abi::MAX_WORKLOAD;
+
 use crate::policy::compile::{CompiledPolicy, GroupSet, RuleNumbers, TooLarge, compile};
 use crate::policy::model::PolicySet;
 use crate::workload::Workload;
@@ -39,7 +41,7 @@ impl Numbers {
         if let Some(number) = self.workloads.get(name) {
             return *number;
         }
-        self.last_workload = self.last_workload.checked_add(1).unwrap_or(1);
+        self.last_workload = if self.last_workload < MAX_WORKLOAD { self.last_workload + 1 } else { 1 };
         self.workloads.insert(name.to_owned(), self.last_workload);
         self.last_workload
     }
