@@ -169,6 +169,9 @@ impl Controller {
         self.write_all(&contents)?;
         self.policy_took_force(seen);
         self.kernel.attachments.attach_cgroup(cgroup_root)?;
+        let has_links =
+            self.state.iter().flat_map(|state| state.workloads.values()).any(|(it, _)| it.interface.is_some());
+        self.kernel.attachments.load(!self.uplinks.is_empty(), has_links)?;
         for uplink in &self.uplinks {
             self.kernel.attachments.attach_uplink(uplink)?;
         }
@@ -183,6 +186,11 @@ impl Controller {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::new();
+        // What nothing needed so far is loaded now that everything is enforced: the first link must not wait for it.
+        if let Err(error) = self.kernel.attachments.load(true, true) {
+            self.fail("attach", &error.into());
+            self.tell_health();
+        }
         loop {
             tokio::select! {
                 taken = events.recv_many(&mut batch, BATCH) => if taken == 0 { return self },

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use aya::programs::{Program, ProgramError, ProgramInfo};
-use bulkhead::kernel::load::load;
+use bulkhead::kernel::load::{load, load_programs};
 use bulkhead::kernel::pin::Pins;
 use nix::mount::{MntFlags, umount2};
 use tempfile::TempDir;
@@ -37,7 +37,8 @@ impl Drop for Bpffs {
 fn every_program_passes_the_verifier() {
     let bpffs = Bpffs(TempDir::with_prefix("bulkhead-load-").expect("the temporary directory is writable"));
     let pins = Pins::prepare(bpffs.0.path()).expect("a bpffs can be mounted");
-    let ebpf = load(&pins, 1_024).unwrap_or_else(|error| panic!("{error}"));
+    let mut ebpf = load(&pins, 1_024).unwrap_or_else(|error| panic!("{error}"));
+    load_programs(&mut ebpf, |_| true).unwrap_or_else(|error| panic!("{error}"));
     let mut names = Vec::new();
     for (name, program) in ebpf.programs() {
         let info = info(program).unwrap_or_else(|error| panic!("{name} is not in the kernel: {error}"));

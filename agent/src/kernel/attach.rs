@@ -17,9 +17,13 @@ use aya::programs::{
 };
 
 use super::error::{KernelError, Refusal};
+use super::load::load_programs;
 use super::pin::{Pins, file};
 use crate::view::AttachmentView;
+use interface::TC_PROGRAMS;
 
+/// The XDP program, by the name of its function.
+const UPLINK: &str = "uplink";
 /// The cgroup programs, by the name of their function.
 const CGROUP_PROGRAMS: [&str; 6] = ["cgroup_egress", "cgroup_ingress", "connect4", "connect6", "sendmsg4", "sendmsg6"];
 
@@ -35,6 +39,14 @@ impl Attachments {
     #[must_use]
     pub const fn new(ebpf: Ebpf, pins: Pins) -> Self {
         Self { ebpf, pins, attached: BTreeMap::new() }
+    }
+
+    /// Loads the programs that uplinks and workloads' links will need, those that are loaded already aside.
+    ///
+    /// # Errors
+    /// [`KernelError::Program`].
+    pub fn load(&mut self, uplinks: bool, links: bool) -> Result<(), KernelError> {
+        load_programs(&mut self.ebpf, |name| uplinks && name == UPLINK || links && TC_PROGRAMS.contains(&name))
     }
 
     /// What is attached where.
@@ -102,6 +114,7 @@ impl Attachments {
     /// # Errors
     /// [`KernelError::NoInterface`], [`KernelError::Program`], [`KernelError::Pin`].
     pub fn attach_uplink(&mut self, name: &str) -> Result<(), KernelError> {
+        self.load(true, false)?;
         let index = interface::index(name)?;
         let pin = self.pins.interface_link("uplink", index);
         let mut used = None;
@@ -141,9 +154,10 @@ impl Attachments {
     /// # Errors
     /// The first that failed, after all were tried.
     pub fn attach_interfaces(&mut self, wanted: &BTreeMap<u32, String>) -> Result<(), KernelError> {
+        self.load(false, !wanted.is_empty())?;
         let mut result = Ok(());
         for (index, name) in wanted {
-            for program in interface::TC_PROGRAMS {
+            for program in TC_PROGRAMS {
                 let pin = self.pins.interface_link(program, *index);
                 if self.attached.get(&pin).is_some_and(|view| view.target == *name) {
                     continue;
@@ -186,14 +200,14 @@ impl Attachments {
     /// Pins of tc links that nobody wants: of interfaces that went, and what an earlier agent left.
     fn stale_interfaces(&self, wanted: &BTreeMap<u32, String>) -> Vec<PathBuf> {
         let keep = |path: &PathBuf| {
-            interface::TC_PROGRAMS
+            TC_PROGRAMS
                 .iter()
                 .any(|program| wanted.keys().any(|index| *path == self.pins.interface_link(program, *index)))
         };
         let is_tc = |path: &PathBuf| {
             path.file_name()
                 .and_then(|name| name.to_str())
-                .is_some_and(|name| interface::TC_PROGRAMS.iter().any(|program| name.starts_with(program)))
+                .is_some_and(|name| TC_PROGRAMS.iter().any(|program| name.starts_with(program)))
         };
         let pinned =
             fs::read_dir(self.pins.links()).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());

@@ -35,7 +35,11 @@ pub const MAPS: [&str; 15] = [
 /// `bpf_xdp_load_bytes` came with 5.18 (net/core/filter.c).
 const OLDEST: KernelVersion = KernelVersion::new(5, 18, 0);
 
-/// Loads every program; nothing is attached yet.
+/// The programs at the cgroup root, and the one that reads the clock: without them nothing is enforced.
+pub const AT_ONCE: [&str; 7] =
+    ["cgroup_egress", "cgroup_ingress", "connect4", "connect6", "sendmsg4", "sendmsg6", "clock"];
+
+/// Makes or adopts the maps and loads the programs of [`AT_ONCE`]; nothing is attached yet.
 ///
 /// # Errors
 /// [`KernelError::NoBtf`], [`KernelError::TooOld`], [`KernelError::Object`], [`KernelError::Program`].
@@ -47,15 +51,20 @@ pub fn load(pins: &Pins, max_flows: u32) -> Result<Ebpf, KernelError> {
     }
     loader.map_max_entries("FLOWS", max_flows);
     let mut ebpf = loader.load(OBJECT)?;
-    load_programs(&mut ebpf)?;
+    load_programs(&mut ebpf, |name| AT_ONCE.contains(&name))?;
     Ok(ebpf)
 }
 
-/// Side by side: the kernel's verifier takes most of an agent's start, and uses one CPU for each program.
-fn load_programs(ebpf: &mut Ebpf) -> Result<(), KernelError> {
+/// Loads those of the programs that are wanted and not loaded yet, side by side: the kernel's verifier takes most of an
+/// agent's start, and uses one CPU for each program.
+///
+/// # Errors
+/// [`KernelError::Program`].
+pub fn load_programs(ebpf: &mut Ebpf, is_wanted: impl Fn(&str) -> bool) -> Result<(), KernelError> {
     thread::scope(|scope| {
         let loading: Vec<_> = ebpf
             .programs_mut()
+            .filter(|(name, program)| is_wanted(name) && program.fd().is_err())
             .map(|(name, program)| (name.to_owned(), scope.spawn(move || load_program(program))))
             .collect();
         for (name, thread) in loading {

@@ -18,7 +18,7 @@ use aya::maps::{HashMap, Map, MapData, PerCpuArray};
 use aya::programs::Program;
 use aya::{Ebpf, Pod};
 use bulkhead::kernel::clock::jiffies_per_second;
-use bulkhead::kernel::load::load;
+use bulkhead::kernel::load::{load, load_programs};
 use bulkhead::kernel::pin::Pins;
 use bulkhead::kernel::tables::Tables;
 use bulkhead::workload::{CgroupRef, InterfaceRef};
@@ -76,6 +76,7 @@ impl Kernel {
         let (lab, stage) = Lab::new()?;
         let pins = Pins::prepare(&lab.bpffs)?;
         let mut ebpf = load(&pins, FLOWS)?;
+        load_programs(&mut ebpf, |_| true)?;
         let hz = jiffies_per_second(&mut ebpf)?;
         let settings = Settings { events_per_second: 0, ..Settings::defaults(hz) };
         let tables = Tables::open(&pins, settings)?;
