@@ -1,7 +1,7 @@
 //! The cgroup source: which cgroups exist below the cgroup root.
 //!
 //! Every directory of the tree has an inotify watch, so that a new cgroup is told of as soon as it is made. The kernel's notices
-//! are hints only: each makes [`Tree`] look at the directory itself. Where watches run out, the tree is read again and again
+//! are hints only: each makes `Tree` look at the directory itself. Where watches run out, the tree is read again and again
 //! instead.
 
 mod mount;

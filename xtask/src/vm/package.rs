@@ -62,7 +62,7 @@ impl Package {
         self.unpacked().join(format!("boot/vmlinuz-{}", self.release))
     }
 
-    /// The files of a module and of those that it needs, below [`Self::modules`]; none where the kernel has it built in.
+    /// The files of a module and of those that it needs, below the modules' directory; none where the kernel has it built in.
     pub fn module(&self, name: &str) -> Result<Vec<PathBuf>> {
         let mut command = Command::new("modprobe");
         // Without this machine's own configuration of modules.
