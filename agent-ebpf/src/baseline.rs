@@ -1,14 +1,14 @@
 //! What the bench compares with: the least that any stateful filter does, "parse and one hash look-up", at the same hooks.
 //!
 //! It reads the headers in place, keeps no state and counts nothing. Beside it stand programs that do nothing at all: what the
-//! hooks themselves cost. It is an object of its own: nothing of it is shipped.
+//! hooks themselves cost; and one that drops everything. It is an object of its own: nothing of it is shipped.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
 mod programs {
-    use aya_ebpf::bindings::xdp_action::XDP_PASS;
+    use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
     use aya_ebpf::macros::{cgroup_skb, cgroup_sock_addr, classifier, map, xdp};
-    use aya_ebpf::maps::HashMap;
+    use aya_ebpf::maps::{HashMap, PerCpuArray};
     use aya_ebpf::programs::{SkBuffContext, SockAddrContext, TcContext, XdpContext};
 
     #[unsafe(link_section = "license")]
@@ -83,6 +83,19 @@ mod programs {
     #[classifier]
     fn empty_tc_ingress(_: TcContext) -> i32 {
         NEXT
+    }
+
+    /// Packets that `drop_all` dropped.
+    #[map]
+    static DROPPED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+    #[xdp]
+    fn drop_all(_: XdpContext) -> u32 {
+        if let Some(dropped) = DROPPED.get_ptr_mut(0) {
+            // SAFETY: the entry is this CPU's own, and the program is not interrupted by itself.
+            unsafe { *dropped += 1 };
+        }
+        XDP_DROP
     }
 
     #[inline(always)]

@@ -63,6 +63,16 @@ impl Figure {
     }
 }
 
+/// As many digits as a figure deserves, which are few: noise is a hundredth of it or more.
+#[must_use]
+pub fn rounded(value: f64) -> f64 {
+    if value == 0.0 {
+        return value;
+    }
+    let places = 3 - value.abs().log10().floor() as i32;
+    if places <= 0 { value.round() } else { (value * 10f64.powi(places)).round() / 10f64.powi(places) }
+}
+
 /// The middle of an odd number of values.
 ///
 /// # Panics
@@ -93,6 +103,14 @@ mod tests {
         assert_eq!(median(values.clone()), 3.0);
         assert_eq!(quantile(values.clone(), 0.99), 5.0);
         assert_eq!(quantile(values, 0.0), 1.0);
+    }
+
+    #[test]
+    fn figures_keep_four_digits_and_all_of_a_whole_number() {
+        assert_eq!(rounded(9.805_649_67), 9.806);
+        assert_eq!(rounded(0.005_612_3), 0.005_612);
+        assert_eq!(rounded(90_283.37), 90_283.0);
+        assert_eq!(rounded(0.0), 0.0);
     }
 
     #[test]

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+use super::load::flood;
 use super::load::flood::Flood;
-use super::load::{DATAGRAMS, flood};
 use super::side::{DENIED, Side, Way};
-use super::{Effort, Figure, median, nftables};
+use super::{Effort, Figure, median};
 use crate::lab::{UPLINK, Version};
 
-const WAYS: [Way; 3] = [Way::Bulkhead, Way::Nftables, Way::NftablesEarly];
+const WAYS: [Way; 4] = [Way::Bulkhead, Way::Nftables, Way::NftablesEarly, Way::Dropping];
 
 /// Somebody beyond the uplink whom nobody knows.
 const STRANGER: [u8; 4] = [198, 51, 100, 200];
@@ -45,7 +45,7 @@ pub fn measure(effort: Effort) -> Result<Vec<Figure>> {
             }
         }
     }
-    let [bulkhead, stateful, early] = &seen[..] else { unreachable!("three ways") };
+    let [bulkhead, stateful, early, dropping] = &seen[..] else { unreachable!("four ways") };
     let ratio = |other: &[f64]| median(bulkhead.iter().zip(other).map(|(ours, theirs)| ours / theirs).collect());
     let round = |ratio: f64| (ratio * 100.0).round() / 100.0;
     let mut figures: Vec<Figure> = WAYS
@@ -59,6 +59,8 @@ pub fn measure(effort: Effort) -> Result<Vec<Figure>> {
         let name = format!("denied packets, Bulkhead to {}", way.name());
         figures.push(Figure::at_least(name, round(ratio(rates)), "ratio", TARGET));
     }
+    let name = format!("denied packets, Bulkhead to {}", Way::Dropping.name());
+    figures.push(Figure::told(name, round(ratio(dropping)), "ratio"));
     Ok(figures)
 }
 
@@ -66,7 +68,6 @@ pub fn measure(effort: Effort) -> Result<Vec<Figure>> {
 fn absorbed(side: &Side) -> Result<f64> {
     let server = side.server.at(Version::V4, DENIED);
     let std::net::SocketAddr::V4(to) = server else { unreachable!("asked for IPv4") };
-    ensure!(to.port() != DATAGRAMS, "the port is not one that the policy allows");
     let flood_of = Flood {
         interface: UPLINK.to_owned(),
         mac: UPLINK_MAC.to_owned(),
@@ -74,20 +75,13 @@ fn absorbed(side: &Side) -> Result<f64> {
         to,
         milliseconds: u64::try_from(TIME.as_millis()).expect("less than a second"),
     };
-    let before = denied(side)?;
+    let before = side.denied()?;
     let began = Instant::now();
     let sent = flood(side.lab.beyond(), &flood_of)?;
     let taken = began.elapsed();
-    let count = denied(side)? - before;
+    let count = side.denied()? - before;
     ensure!(count > 0.0, "{}: nothing was denied of {sent} datagrams a second", side.way.name());
     // The generator starts and ends within `taken`: the time that it sent is what it was told.
     ensure!(taken >= TIME, "the flood ended early");
     Ok(count / TIME.as_secs_f64())
-}
-
-fn denied(side: &Side) -> Result<f64> {
-    match &side.agent {
-        Some(agent) => Ok(agent.metric("bulkhead_packets_total", &[("verdict", "deny")])),
-        None => nftables::denied(&side.lab.site().host),
-    }
 }

@@ -9,10 +9,11 @@ use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use aya::maps::PerCpuArray;
 use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact};
 use aya::programs::{
     CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, LinkOrder, ProgramError, SchedClassifier,
-    TcAttachType,
+    TcAttachType, Xdp, XdpMode,
 };
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
@@ -42,6 +43,8 @@ pub enum Way {
     Nftables,
     /// nftables, stateless, in the prerouting hook before connections are tracked: as early as it can.
     NftablesEarly,
+    /// An XDP program that drops and counts whatever comes by the uplink: the limit of what any XDP program can reach there.
+    Dropping,
 }
 
 impl Way {
@@ -55,6 +58,7 @@ impl Way {
             Self::Empty => "empty programs",
             Self::Nftables => "nftables",
             Self::NftablesEarly => "nftables before conntrack",
+            Self::Dropping => "XDP that drops everything",
         }
     }
 
@@ -73,7 +77,7 @@ pub struct Side {
     pub server: Workload,
     /// The agent, where it is that.
     pub agent: Option<Agent>,
-    _programs: Option<Ebpf>,
+    programs: Option<Ebpf>,
     _load: Server,
     /// Where they are; dropped last.
     pub lab: Lab,
@@ -97,14 +101,30 @@ impl Side {
             Way::None | Way::Control => {}
             Way::Bulkhead => agent = Some(enforce(&lab, &client, &server)),
             Way::Empty => programs = Some(attach_empty(&lab, &[&client, &server])?),
+            Way::Dropping => programs = Some(attach_dropping(&lab)?),
             Way::Nftables => nftables::load(&lab.site().host, &nftables::forward(&elements(&client, &server)))?,
             Way::NftablesEarly => {
                 nftables::load(&lab.site().host, &nftables::early(UPLINK, &elements(&client, &server)))?;
             }
         }
-        let side = Self { way, client, server, agent, _programs: programs, _load: load, lab };
+        let side = Self { way, client, server, agent, programs, _load: load, lab };
         side.check()?;
         Ok(side)
+    }
+
+    /// Packets that were denied so far.
+    ///
+    /// # Errors
+    /// Nothing counts them here.
+    pub fn denied(&self) -> Result<f64> {
+        if let Some(agent) = &self.agent {
+            return Ok(agent.metric("bulkhead_packets_total", &[("verdict", "deny")]));
+        }
+        if let Some(programs) = &self.programs {
+            let dropped: PerCpuArray<_, u64> = programs.map("DROPPED").context("it is in the object")?.try_into()?;
+            return Ok(dropped.get(&0, 0)?.iter().sum::<u64>() as f64);
+        }
+        nftables::denied(&self.lab.site().host)
     }
 
     /// A bench of what is not enforced, or not reached, measures nothing.
@@ -192,12 +212,21 @@ fn attach_empty(lab: &Lab, workloads: &[&Workload]) -> Result<Ebpf> {
     Ok(ebpf)
 }
 
+/// Attaches the program that drops everything to the uplink; it goes with what is returned.
+fn attach_dropping(lab: &Lab) -> Result<Ebpf> {
+    let mut ebpf = EbpfLoader::new().load(BASELINE).context("loading the eBPF object")?;
+    lab.site().host.enter(|| {
+        let program: &mut Xdp = ebpf.program_mut("drop_all").context("it is in the object")?.try_into()?;
+        program.load()?;
+        program.attach(UPLINK, XdpMode::Driver).map(drop).context("attaching drop_all to the uplink")
+    })?;
+    Ok(ebpf)
+}
+
 fn attach_to_cgroup(ebpf: &mut Ebpf, root: &Path) -> Result<()> {
     let cgroup = File::open(root)?;
-    let packets = [
-        ("empty_cgroup_egress", CgroupSkbAttachType::Egress),
-        ("empty_cgroup_ingress", CgroupSkbAttachType::Ingress),
-    ];
+    let packets =
+        [("empty_cgroup_egress", CgroupSkbAttachType::Egress), ("empty_cgroup_ingress", CgroupSkbAttachType::Ingress)];
     for (name, direction) in packets {
         let program: &mut CgroupSkb = ebpf.program_mut(name).context("it is in the object")?.try_into()?;
         program.load()?;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use super::load::{What, drive};
 use super::side::{Side, Way};
-use super::{Effort, Figure, median};
+use super::{Effort, Figure, median, rounded};
 use crate::lab::Version;
 
 const WAYS: [Way; 5] = [Way::None, Way::Control, Way::Bulkhead, Way::Empty, Way::Nftables];
@@ -67,7 +67,7 @@ pub fn measure(effort: Effort) -> Result<Vec<Figure>> {
         let ratio = |way: Way, to: Way| (ratio(way, to) * 1_000.0).round() / 1_000.0;
         let to_none = |way: Way| (format!("{name}, {} to none", way.name()), ratio(way, Way::None));
         let told = |(name, value)| Figure::told(name, value, "ratio");
-        figures.push(Figure::told(format!("{name}, none"), median(of(Way::None).clone()) / ones, unit));
+        figures.push(Figure::told(format!("{name}, none"), rounded(median(of(Way::None).clone()) / ones), unit));
         figures.push(told(to_none(Way::Control)));
         figures.push(told(to_none(Way::Empty)));
         figures.push(told(to_none(Way::Nftables)));

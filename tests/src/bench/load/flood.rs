@@ -50,7 +50,8 @@ impl Flood {
         keep_to_cpu(0)?;
         let number = u64::from_str_radix(&self.mac, 16).context("a link address is 12 hexadecimal digits")?;
         let mac = number.to_be_bytes()[2..].try_into().expect("six of eight bytes");
-        let frame = |port| frame::udp(mac, SocketAddrV4::new(self.from, port).into(), SocketAddr::V4(self.to), &[0; 18]);
+        let frame =
+            |port| frame::udp(mac, SocketAddrV4::new(self.from, port).into(), SocketAddr::V4(self.to), &[0; 18]);
         let frames: Vec<Vec<u8>> = (0..BATCH * BATCHES).map(|number| frame(FIRST + number)).collect();
         let slices: Vec<[IoSlice<'_>; 1]> = frames.iter().map(|frame| [IoSlice::new(frame)]).collect();
 

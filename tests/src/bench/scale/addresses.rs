@@ -94,7 +94,12 @@ pub(super) fn measure() -> Result<Vec<Figure>> {
         Figure::at_most(name("loading"), round(loaded.as_secs_f64()), "s", LOAD),
         Figure::at_most(name("highest resident memory while loading"), peak.round(), "MiB", MEMORY),
         Figure::at_most(name("one workload's change, median"), round(median(changes.clone())), "ms", CHANGE),
-        Figure::at_most(name("one workload's change, 99th percentile"), round(quantile(changes, 0.99)), "ms", CHANGE_LATE),
+        Figure::at_most(
+            name("one workload's change, 99th percentile"),
+            round(quantile(changes, 0.99)),
+            "ms",
+            CHANGE_LATE,
+        ),
     ])
 }
 
@@ -103,7 +108,7 @@ fn remote_workloads() -> Vec<DeclaredWorkload> {
     let share = COUNT.div_ceil(WORKLOADS);
     let workload = |number: u32| DeclaredWorkload {
         name: format!("remote-{number:04}"),
-        labels: Labels::from([("app".to_owned(), if number % 2 == 0 { "web" } else { "db" }.to_owned())]),
+        labels: Labels::from([("app".to_owned(), if number.is_multiple_of(2) { "web" } else { "db" }.to_owned())]),
         cgroup: None,
         interface: None,
         addresses: (number * share..((number + 1) * share).min(COUNT)).map(address).collect(),
