@@ -1,14 +1,15 @@
 //! What the bench compares with: the least that any stateful filter does, "parse and one hash look-up", at the same hooks.
 //!
-//! It reads the headers in place, keeps no state and counts nothing. It is an object of its own: nothing of it is shipped.
+//! It reads the headers in place, keeps no state and counts nothing. Beside it stand programs that do nothing at all: what the
+//! hooks themselves cost; and one that drops everything. It is an object of its own: nothing of it is shipped.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
 mod programs {
-    use aya_ebpf::bindings::xdp_action::XDP_PASS;
-    use aya_ebpf::macros::{cgroup_skb, classifier, map, xdp};
-    use aya_ebpf::maps::HashMap;
-    use aya_ebpf::programs::{SkBuffContext, TcContext, XdpContext};
+    use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+    use aya_ebpf::macros::{cgroup_skb, cgroup_sock_addr, classifier, map, xdp};
+    use aya_ebpf::maps::{HashMap, PerCpuArray};
+    use aya_ebpf::programs::{SkBuffContext, SockAddrContext, TcContext, XdpContext};
 
     #[unsafe(link_section = "license")]
     #[unsafe(no_mangle)]
@@ -49,6 +50,52 @@ mod programs {
     #[xdp]
     fn baseline_xdp(ctx: XdpContext) -> u32 {
         if frame(ctx.data(), ctx.data_end()) { XDP_PASS } else { 1 }
+    }
+
+    #[cgroup_skb(egress)]
+    fn empty_cgroup_egress(_: SkBuffContext) -> i32 {
+        1
+    }
+
+    #[cgroup_skb(ingress)]
+    fn empty_cgroup_ingress(_: SkBuffContext) -> i32 {
+        1
+    }
+
+    #[cgroup_sock_addr(connect4)]
+    fn empty_connect4(_: SockAddrContext) -> i32 {
+        1
+    }
+
+    #[cgroup_sock_addr(sendmsg4)]
+    fn empty_sendmsg4(_: SockAddrContext) -> i32 {
+        1
+    }
+
+    /// `TCX_NEXT` and `TC_ACT_UNSPEC`, as the agent's programs answer.
+    const NEXT: i32 = -1;
+
+    #[classifier]
+    fn empty_tc_egress(_: TcContext) -> i32 {
+        NEXT
+    }
+
+    #[classifier]
+    fn empty_tc_ingress(_: TcContext) -> i32 {
+        NEXT
+    }
+
+    /// Packets that `drop_all` dropped.
+    #[map]
+    static DROPPED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+    #[xdp]
+    fn drop_all(_: XdpContext) -> u32 {
+        if let Some(dropped) = DROPPED.get_ptr_mut(0) {
+            // SAFETY: the entry is this CPU's own, and the program is not interrupted by itself.
+            unsafe { *dropped += 1 };
+        }
+        XDP_DROP
     }
 
     #[inline(always)]

@@ -96,6 +96,12 @@ impl Lab {
         Ok(Self { beyond, next: 1, site: Arc::new(site) })
     }
 
+    /// The namespace of the router beyond the uplink.
+    #[must_use]
+    pub const fn beyond(&self) -> &Namespace {
+        &self.beyond
+    }
+
     /// Where the lab is: its directories, its namespace.
     #[must_use]
     pub fn site(&self) -> &Site {

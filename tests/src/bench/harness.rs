@@ -21,7 +21,7 @@ use bulkhead_ebpf::abi::{
 use nix::sched::{CloneFlags, unshare};
 
 /// The object that the bench compares with.
-static BASELINE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/baseline"));
+pub(super) static BASELINE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/baseline"));
 
 /// The workload that is local: `10.0.0.1` and `fd00::1`.
 pub const LOCAL: u8 = 1;

@@ -1,4 +1,4 @@
-//! Where the agent and the probe are: beside the running program, built first where they are missing or older than their
+//! Where the agent, the probe and the bench's load generator are: beside the running program, built first where they are missing or older than their
 //! sources, so that a plain `cargo test -p bulkhead-tests` tests what is in the tree.
 
 use std::env;
@@ -26,6 +26,16 @@ pub fn bulkhead() -> &'static Path {
 pub fn probe() -> &'static Path {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     FOUND.get_or_init(|| find("probe", "bulkhead-tests"))
+}
+
+/// The load generator's binary.
+///
+/// # Panics
+/// It is missing and cannot be built.
+#[must_use]
+pub fn load() -> &'static Path {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    FOUND.get_or_init(|| find("load", "bulkhead-tests"))
 }
 
 fn find(name: &str, package: &str) -> PathBuf {

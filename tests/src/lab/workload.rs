@@ -3,12 +3,13 @@
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Deref;
+use std::process::Command;
 
 use anyhow::Result;
 
 use super::cgroup;
 use super::namespace::Namespace;
-use super::probe::Probe;
+use super::probe::{Probe, join_cgroup};
 use super::protocol::Transport;
 use super::site::Site;
 
@@ -48,7 +49,7 @@ pub(super) struct Link {
     mac: [u8; 6],
     is_beyond: bool,
     /// Held so that it lives, with the workload's end of the link, as long as the workload.
-    _namespace: Namespace,
+    namespace: Namespace,
 }
 
 /// What kind of place a workload with a link gets.
@@ -101,7 +102,7 @@ impl Workload {
             name: name.to_owned(),
             labels: labels.to_owned(),
             cgroup: place.cgroup.clone(),
-            link: Some(Link { name: link, mac, is_beyond: place.is_beyond, _namespace: namespace }),
+            link: Some(Link { name: link, mac, is_beyond: place.is_beyond, namespace }),
             addresses: (v4, v6),
             probe,
         })
@@ -126,6 +127,15 @@ impl Workload {
     #[must_use]
     pub fn interface(&self) -> Option<&str> {
         self.link.as_ref().filter(|link| !link.is_beyond).map(|link| link.name.as_str())
+    }
+
+    /// Has `command` start as a process of the workload: in its network namespace and in its cgroup.
+    ///
+    /// # Errors
+    /// The cgroup is gone.
+    pub fn place(&self, site: &Site, command: &mut Command) -> Result<()> {
+        self.link.as_ref().map_or(&site.host, |link| &link.namespace).place(command);
+        self.cgroup.as_ref().map_or(Ok(()), |cgroup| join_cgroup(command, &site.cgroup_root.join(cgroup)))
     }
 
     /// The link address of the host's end of its link, to which frames for others go.
