@@ -24,7 +24,8 @@ pub use identity::{
     Party, Place,
 };
 pub use policy::{
-    CLASS_ANY, PORT_INDEXES, PortIndex, ROWS, RULE_REFS, Row, RowKey, RuleKey, RuleRef, SLOT_HOST, SLOT_WORLD, SLOTS,
+    CLASS_ANY, PORT_INDEXES, PortIndex, ROW_BITS, ROWS, RULE_REFS, Row, RowKey, RuleKey, RuleRef, SLOT_HOST,
+    SLOT_WORLD, SLOTS,
 };
 pub use verdict::{Direction, Hook, Reason, Verdict};
 

@@ -20,9 +20,9 @@ pub trait Tables {
     fn identity(&self, key: &IdentityKey) -> Option<&Identity>;
     /// The class of a protocol and port.
     fn port_class(&self, copy: u32, index: PortIndex) -> u16;
-    /// The peers that a subject may have in one direction and port class.
+    /// The peers that a subject may have in one direction and port class: a filter, confirmed by [`Self::rule`].
     fn row(&self, key: &RowKey) -> Option<&Row>;
-    /// The rule behind a row's bit.
+    /// The rule that allows a peer; without one it is not allowed.
     fn rule(&self, key: &RuleKey) -> Option<&RuleRef>;
     /// A tracked flow.
     fn flow(&self, key: &FlowKey) -> Option<&FlowCell>;

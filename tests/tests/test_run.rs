@@ -36,7 +36,7 @@ fn count(harness: &mut Harness, hook: Hook, verdict: Verdict, reason: Reason) ->
 #[test]
 fn the_verifier_walks_through_little() {
     for (program, verified, _) in harness().sizes().expect("the kernel tells") {
-        assert!(verified < 150_000, "{program}: {verified} instructions");
+        assert!(verified < 200_000, "{program}: {verified} instructions");
     }
 }
 

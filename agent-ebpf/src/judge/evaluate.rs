@@ -140,23 +140,22 @@ pub fn evaluate<T: Tables>(tables: &T, subject: Subject, peer: u32, role: Direct
     let may_keep = subject.flags & Identity::KEEPS != 0;
     let count = usize::from(peer.count);
     let mut found = Evaluation::denied(Reason::NoRule).pack();
-    let mut index = 0;
-    while index < count {
-        let Some(slot) = peer.slots.get(index) else { break };
-        key.slot = *slot;
-        index += 1;
-        if specific.is_some_and(|row| row.allows(key.slot)) {
-            key.row.class = class;
-        } else if general.is_some_and(|row| row.allows(key.slot)) {
-            key.row.class = CLASS_ANY;
-        } else {
+    let mut step = 0;
+    while step < 2 * count {
+        // Each slot in the row for the port, then in the row for every port.
+        let Some(slot) = peer.slots.get(step / 2) else { break };
+        let (row, row_class) = if step % 2 == 0 { (specific, class) } else { (general, CLASS_ANY) };
+        step += 1;
+        if !row.is_some_and(|row| row.may_allow(*slot)) {
             continue;
         }
-        // The bit is what decides; without its reference the rule has no name.
-        let (rule, flags) = tables.rule(&key).map_or((RULE_NONE, 0), |rule| (rule.rule, rule.flags));
-        let keeps = flags & RuleRef::KEEP != 0;
+        key.slot = *slot;
+        key.row.class = row_class;
+        // A row's bit may stand for several peers: the reference decides.
+        let Some(rule) = tables.rule(&key) else { continue };
+        let keeps = rule.flags & RuleRef::KEEP != 0;
         if keeps || found & 1 == 0 {
-            found = Evaluation { allowed_by: Ok(Reason::Rule), rule, keeps }.pack();
+            found = Evaluation { allowed_by: Ok(Reason::Rule), rule: rule.rule, keeps }.pack();
         }
         if keeps || !may_keep {
             break;

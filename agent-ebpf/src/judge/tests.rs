@@ -53,6 +53,15 @@ fn connected(world: &World) {
 // What rules say.
 
 #[test]
+fn a_peer_that_shares_a_bit_with_an_allowed_one_is_denied() {
+    let mut world = World::new();
+    world.allow_in(API, WEB, HTTP);
+    world.share_bit(BATCH, WEB);
+    assert_eq!(world.receives(API, &packet(BATCH, API, tcp(40_000, 80, SYN))), deny(NoRule));
+    assert_eq!(world.receives(API, &syn()), allow(Rule));
+}
+
+#[test]
 fn a_flow_needs_a_rule_at_both_of_its_ends() {
     for version in [0, 1] {
         let passes = |world: &World| world.passes(WEB, API, &packets(WEB, API, tcp(1, 80, SYN))[version]);

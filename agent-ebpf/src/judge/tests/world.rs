@@ -120,6 +120,11 @@ impl World {
         self.identities.remove(&u32::from(who));
     }
 
+    /// Gives `who` a slot whose bit in a row is also that of `other`.
+    pub(super) fn share_bit(&mut self, who: Who, other: Who) {
+        self.identity(who).slots[0] = slot(other) + crate::abi::ROW_BITS as u16;
+    }
+
     fn identity(&mut self, who: Who) -> &mut Identity {
         self.identities.get_mut(&u32::from(who)).expect("a workload of the world")
     }
