@@ -17,7 +17,7 @@ pub use address::Address;
 pub use config::{Control, LAYOUT, Settings};
 pub use counter::{COUNTERS, Count, MAX_RULES, RULE_NONE, counter_index, counter_parts};
 pub use event::Event;
-pub use flow::{Course, End, FLOWS, Flow, FlowKey, Side, Stamp, State};
+pub use flow::{Course, EMBRYOS, End, FLOWS, Flow, FlowKey, Side, Stamp, State};
 pub use fragment::{FRAGMENTS, Fragment, FragmentKey};
 pub use identity::{
     ADDRESSES, CGROUPS, CIDRS, IDENTITIES, IDENTITY_WORLD, INTERFACES, Identity, IdentityKey, MAX_IDENTITY_SLOTS,

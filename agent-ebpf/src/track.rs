@@ -190,6 +190,25 @@ impl FlowCell {
             self.course.store(course.with_state(next).0);
         }
     }
+
+    /// Whether this packet of `sender`, which was followed, proves that both ends want the flow. An answer does, but for
+    /// TCP: a server answers any SYN, whoever sent it in whoever's name. There the opener has to go on after the answer.
+    #[inline(always)]
+    pub fn is_proven(&self, protocol_number: u8, tcp_flags: u8, sender: End) -> bool {
+        let course = self.course();
+        let goes_on = sender == course.initiator() && tcp_flags & (tcp::SYN | tcp::FIN | tcp::RST) == 0;
+        course.state() == State::Established && (protocol_number != protocol::TCP || goes_on)
+    }
+
+    /// The content as it is now.
+    #[must_use]
+    pub fn flow(&self) -> Flow {
+        let side = |end| {
+            let cell = self.side(end);
+            Side { stamp: self.stamp(end), owner: cell.owner.load(), interface: cell.interface.load() }
+        };
+        Flow { sides: [side(End::Low), side(End::High)], seen: self.seen.load(), course: self.course() }
+    }
 }
 
 #[cfg(test)]
@@ -217,6 +236,24 @@ mod tests {
             assert!(cell.is_alive(&SETTINGS, protocol_number, end), "{protocol_number} {state:?}");
             assert!(!cell.is_alive(&SETTINGS, protocol_number, end + 1), "{protocol_number} {state:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_proves_a_flow_and_for_tcp_what_the_opener_sends_after_it() {
+        let steps = |protocol_number, packets: &[(End, u8)]| {
+            let cell = FlowCell::new(Flow::new(End::Low, PortIndex(0), 0));
+            let proven = packets.iter().map(|(sender, flags)| {
+                cell.follow(*flags, *sender, &SETTINGS, 0);
+                cell.is_proven(protocol_number, *flags, *sender)
+            });
+            proven.collect::<Vec<_>>()
+        };
+        let (low, high) = (End::Low, End::High);
+        assert_eq!(steps(17, &[(low, 0), (low, 0), (high, 0)]), [false, false, true]);
+        let handshake = [(low, tcp::SYN), (high, tcp::SYN | tcp::ACK), (low, tcp::SYN), (low, tcp::ACK)];
+        assert_eq!(steps(6, &handshake), [false, false, false, true]);
+        let refused = [(low, tcp::SYN), (high, tcp::RST | tcp::ACK), (low, tcp::ACK)];
+        assert_eq!(steps(6, &refused), [false, false, false]);
     }
 
     #[test]

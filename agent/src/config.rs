@@ -87,7 +87,8 @@ pub struct RunOptions {
     #[arg(long, env = "BULKHEAD_DETACH_ON_EXIT", hide_env_values = true, value_parser = BoolishValueParser::new())]
     pub detach_on_exit: bool,
 
-    /// Flows that the flow table holds; the one idle longest gives way when it is full
+    /// Established flows that the flow table holds, beside half as many that are not established yet; the one idle longest
+    /// gives way when a table is full
     #[arg(
         long,
         env = "BULKHEAD_MAX_FLOWS",

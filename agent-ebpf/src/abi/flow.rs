@@ -2,9 +2,12 @@
 
 use super::{Address, Direction, PortIndex};
 
-/// Entries of the map `FLOWS`. When it is full, the flow that was idle longest gives way (an LRU map); its next packet is
-/// judged afresh.
+/// Entries of the map `FLOWS`, which holds established flows. When it is full, the flow that was idle longest gives way (an
+/// LRU map); its next packet is judged afresh.
 pub const FLOWS: u32 = 262_144;
+/// Entries of the map `EMBRYOS`, which holds flows that have not proved to be more than one end's word: a flood of them
+/// evicts its own kind alone. Keys and values are those of `FLOWS`; it has half the entries of that.
+pub const EMBRYOS: u32 = FLOWS / 2;
 
 /// Which end of a canonical [`FlowKey`].
 #[repr(u8)]
@@ -28,7 +31,7 @@ impl End {
     }
 }
 
-/// Key of `FLOWS`: protocol, addresses and ports with the ends in canonical order, so that one look-up serves either
+/// Key of `FLOWS` and `EMBRYOS`: protocol, addresses and ports with the ends in canonical order, so that one look-up serves either
 /// direction. Ports are in network order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,7 +67,7 @@ impl FlowKey {
     }
 }
 
-/// Value of `FLOWS`, as user space sees it. The packet path works on [`crate::track::FlowCell`], the same memory as
+/// Value of `FLOWS` and `EMBRYOS`, as user space sees it. The packet path works on [`crate::track::FlowCell`], the same memory as
 /// shared 64-bit words.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -366,9 +366,40 @@ fn both_ends_may_open_at_the_same_time() {
 #[test]
 fn a_flow_table_without_room_denies_the_governed_alone() {
     let mut world = shop();
-    world.room_for_flows = 0;
+    world.room_for_embryos = 0;
     assert_eq!(world.sends(WEB, &syn()), deny(TableFull));
     assert_eq!(world.sends(BATCH, &packet(BATCH, API, tcp(1, 80, SYN))), allow(Ungoverned));
+}
+
+#[test]
+fn a_flood_of_new_flows_evicts_its_own_kind_alone() {
+    let mut world = shop();
+    (world.room_for_flows, world.room_for_embryos) = (2, 4);
+    world.allow_in(API, STRANGER, HTTP);
+    connected(&world);
+    assert_eq!((world.flows(), world.embryos()), (1, 0));
+    for port in 0..100 {
+        let opens = packet(STRANGER, API, tcp(port, 80, SYN));
+        assert_eq!(world.receives(API, &opens), allow(Rule));
+        // A server answers any SYN, also one whose sender is made up.
+        assert_eq!(world.sends(API, &packet(API, STRANGER, tcp(80, port, SYN | ACK))), allow(Established));
+    }
+    assert_eq!((world.flows(), world.embryos()), (1, 4));
+    assert_eq!(world.passes(API, WEB, &reply(ACK)), allow(Established));
+    assert_eq!(world.passes(WEB, API, &request(ACK)), allow(Established));
+}
+
+#[test]
+fn udp_that_is_answered_is_established() {
+    let mut world = World::new();
+    world.allow_in(DB, WEB, DNS);
+    world.allow_out(WEB, DB, DNS);
+    let asks = packet(WEB, DB, udp(5_000, 53));
+    assert_eq!(world.passes(WEB, DB, &asks), allow(Rule));
+    assert_eq!(world.passes(WEB, DB, &asks), allow(Established));
+    assert_eq!((world.flows(), world.embryos()), (0, 1));
+    assert_eq!(world.passes(DB, WEB, &packet(DB, WEB, udp(53, 5_000))), allow(Established));
+    assert_eq!((world.flows(), world.embryos()), (1, 0));
 }
 
 /// A connection that is older than the agent, or than its entry: its packets are judged as if their sender had opened it.
