@@ -90,8 +90,10 @@ pub enum State {
     Embryonic = 0,
     /// Packets both ways.
     Established = 1,
-    /// TCP saw FIN or RST.
+    /// TCP saw FIN, or its opening was refused.
     Closing = 2,
+    /// TCP saw RST, which is perhaps not the word of the end that it seems to come from.
+    Reset = 3,
 }
 
 /// Service, state and initiator in one word.
@@ -121,6 +123,7 @@ impl Course {
         match (self.0 >> 32) as u8 {
             0 => State::Embryonic,
             1 => State::Established,
+            3 => State::Reset,
             _ => State::Closing,
         }
     }
@@ -130,6 +133,20 @@ impl Course {
     #[must_use]
     pub const fn initiator(self) -> End {
         if self.0 >> 40 & 1 == 0 { End::Low } else { End::High }
+    }
+
+    /// The same flow, reset by one end.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reset_by(self, end: End) -> Self {
+        Self(self.with_state(State::Reset).0 | (end as u64) << 41)
+    }
+
+    /// The end that reset it last.
+    #[inline(always)]
+    #[must_use]
+    pub const fn resetter(self) -> End {
+        if self.0 >> 41 & 1 == 0 { End::Low } else { End::High }
     }
 
     /// The same flow in another state.

@@ -2,7 +2,7 @@
 
 use super::{Evaluation, Judgement, Local, Seen, Subject, local_end, of_stamp};
 use crate::abi::{Course, Direction, End, Flow, FlowKey, Party, Place, PortIndex, Reason, Side, Stamp, State, Verdict};
-use crate::packet::{Packet, protocol, tcp};
+use crate::packet::{Packet, protocol};
 use crate::tables::Tables;
 use crate::track::FlowCell;
 
@@ -42,6 +42,15 @@ pub(super) fn judge_flow<T: Tables>(
             }
             return of_stamp(stamp, direction);
         }
+    }
+
+    if alive.is_none()
+        && settings.denies_midstream != 0
+        && packet.protocol == protocol::TCP
+        && !packet.opens_tcp()
+        && subject.is_governed()
+    {
+        return Judgement::denied(subject, Reason::Midstream, direction, peer.workload);
     }
 
     let (role, service, is_judged) = match alive {
@@ -183,8 +192,7 @@ fn settle<T: Tables>(
         }
         return settle_side(tables, flow, key, packet, end, sender, side, judgement);
     }
-    let state = if packet.tcp_flags & (tcp::FIN | tcp::RST) != 0 { State::Closing } else { State::Embryonic };
-    if open(tables, key, side, end, Course::new(sender, packet.service(), state)) {
+    if open(tables, key, side, end, FlowCell::first(sender, packet.service(), packet.tcp_flags)) {
         return judgement;
     }
     if let Some(flow) = tables.find(key) {
@@ -258,6 +266,6 @@ fn opens_another(flow: &FlowCell, sender: End) -> bool {
     match course.state() {
         State::Embryonic => false,
         State::Established => course.initiator() != sender,
-        State::Closing => true,
+        State::Closing | State::Reset => true,
     }
 }

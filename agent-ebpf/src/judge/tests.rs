@@ -10,8 +10,8 @@ use world::{
 
 use super::Seen;
 use crate::abi::Reason::{
-    Deferred, Established, FragmentUnseen, Malformed, NeverCut, NoRule, OpenEgress, Related, Rule, SameWorkload,
-    Spoofed, TableFull, Ungoverned, Unidentified,
+    Deferred, Established, FragmentUnseen, Malformed, Midstream, NeverCut, NoRule, OpenEgress, Related, Rule,
+    SameWorkload, Spoofed, TableFull, Ungoverned, Unidentified,
 };
 use crate::abi::{Address, Direction, Identity, Place, RuleRef, Verdict};
 use crate::packet::build::{self, Ip, echo_reply, echo_request, icmp, icmpv6, tcp, udp};
@@ -409,6 +409,20 @@ fn an_unknown_connection_is_picked_up_by_the_end_that_may_open_it() {
     assert_eq!(world.sends(API, &reply(ACK)), deny(NoRule), "the server's data looks like its own connection");
     assert_eq!(world.passes(WEB, API, &request(ACK)), allow(Rule), "the client's next packet brings it back");
     assert_eq!(world.passes(API, WEB, &reply(ACK)), allow(Established));
+}
+
+#[test]
+fn an_unknown_connection_is_denied_where_the_agent_is_told_so() {
+    let mut world = shop();
+    world.allow_out(DB, API, HTTP);
+    world.deny_midstream();
+    assert_eq!(world.sends(WEB, &request(ACK)), deny(Midstream));
+    assert_eq!(world.sends(API, &reply(SYN | ACK)), deny(Midstream), "nobody asked");
+    assert_eq!(world.sends(BATCH, &packet(BATCH, STRANGER, tcp(1, 80, ACK))), allow(Ungoverned));
+    connected(&world);
+    world.wait(351);
+    assert_eq!(world.sends(WEB, &request(ACK)), deny(Midstream), "forgotten");
+    assert_eq!(world.sends(WEB, &syn()), allow(Rule));
 }
 
 // Several hooks for one packet.

@@ -176,6 +176,11 @@ impl World {
         self.control.generation += 1;
     }
 
+    /// Denies what belongs to no known flow.
+    pub(super) fn deny_midstream(&mut self) {
+        self.control.settings.denies_midstream = 1;
+    }
+
     pub(super) fn wait(&self, seconds: u64) {
         self.now.set(self.now.get() + seconds * u64::from(HZ));
     }
