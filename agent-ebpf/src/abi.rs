@@ -17,14 +17,15 @@ pub use address::Address;
 pub use config::{Control, LAYOUT, Settings};
 pub use counter::{COUNTERS, Count, MAX_RULES, RULE_NONE, counter_index, counter_parts};
 pub use event::Event;
-pub use flow::{Course, End, FLOWS, Flow, FlowKey, Side, Stamp, State};
+pub use flow::{Course, EMBRYOS, End, FLOWS, Flow, FlowKey, Side, Stamp, State};
 pub use fragment::{FRAGMENTS, Fragment, FragmentKey};
 pub use identity::{
     ADDRESSES, CGROUPS, CIDRS, IDENTITIES, IDENTITY_WORLD, INTERFACES, Identity, IdentityKey, MAX_IDENTITY,
     MAX_IDENTITY_SLOTS, MAX_WORKLOAD, Party, Place,
 };
 pub use policy::{
-    CLASS_ANY, PORT_INDEXES, PortIndex, ROWS, RULE_REFS, Row, RowKey, RuleKey, RuleRef, SLOT_HOST, SLOT_WORLD, SLOTS,
+    CLASS_ANY, PORT_INDEXES, PortIndex, ROW_BITS, ROWS, RULE_REFS, Row, RowKey, RuleKey, RuleRef, SLOT_HOST,
+    SLOT_WORLD, SLOTS,
 };
 pub use verdict::{Direction, Hook, Reason, Verdict};
 

@@ -20,14 +20,31 @@ pub trait Tables {
     fn identity(&self, key: &IdentityKey) -> Option<&Identity>;
     /// The class of a protocol and port.
     fn port_class(&self, copy: u32, index: PortIndex) -> u16;
-    /// The peers that a subject may have in one direction and port class.
+    /// The peers that a subject may have in one direction and port class: a filter, confirmed by [`Self::rule`].
     fn row(&self, key: &RowKey) -> Option<&Row>;
-    /// The rule behind a row's bit.
+    /// The rule that allows a peer; without one it is not allowed.
     fn rule(&self, key: &RuleKey) -> Option<&RuleRef>;
-    /// A tracked flow.
+    /// An established flow.
     fn flow(&self, key: &FlowKey) -> Option<&FlowCell>;
-    /// Tracks a flow that is not there yet; false where it is, because another CPU was first, or where there is no room.
-    fn insert_flow(&self, key: &FlowKey, flow: &Flow) -> bool;
+    /// A flow that is not established yet.
+    fn embryo(&self, key: &FlowKey) -> Option<&FlowCell>;
+    /// Tracks a flow that is not there yet, as an embryo; false where it is, because another CPU was first, or where there is
+    /// no room.
+    fn insert_embryo(&self, key: &FlowKey, flow: &Flow) -> bool;
+    /// Moves an embryo to the established flows.
+    ///
+    /// It is there before it is gone here, and [`Self::find`] looks the other way round, so that no CPU misses it. One that
+    /// still writes to the embryo meanwhile writes in vain: what it decided is decided again at that side's next packet.
+    /// Memory of an embryo that is gone may serve another flow at once, as that of one that was evicted: what a slow CPU
+    /// still writes there is a stamp for its own workload and generation, and no other workload's packet is let pass by it.
+    fn establish(&self, key: &FlowKey, flow: &FlowCell);
+    /// A flow in either table. An established one comes first: what is left of it among the embryos, where two CPUs opened it
+    /// at once, counts no more.
+    #[inline(always)]
+    fn find(&self, key: &FlowKey) -> Option<&FlowCell> {
+        let embryo = self.embryo(key);
+        self.flow(key).or(embryo)
+    }
     /// The first fragment of a datagram.
     fn fragment(&self, key: &FragmentKey) -> Option<Fragment>;
     /// [`evaluate`]; the kernel's tables call it as a function of its own, which the verifier then walks through once.

@@ -1,4 +1,11 @@
 //! A flow's life: states, time-outs, and the memory that several CPUs share.
+//!
+//! Sequence numbers are not followed: on a host whose cards segment and merge they would cost every packet a write, and what
+//! can be had by them here is little. A flow never lets pass more for being in another state, so that what a forged segment can
+//! change is how long an idle flow is remembered and which table it is in. Of forged segments a RST does most harm, as blind
+//! ones are common. One that is not at the very sequence number that the receiver expects is answered with a challenge ACK
+//! (RFC 5961 section 3), and with nothing where it is outside of the window: the connection goes on. So does the flow here: what
+//! the end that is said to have been reset sends next takes the RST back, for an end that was reset sends nothing.
 
 mod word;
 
@@ -43,7 +50,7 @@ impl Flow {
         match (protocol_number, state) {
             (protocol::TCP, State::Embryonic) => settings.tcp_embryonic,
             (protocol::TCP, State::Established) => settings.tcp_established,
-            (protocol::TCP, State::Closing) => settings.tcp_closing,
+            (protocol::TCP, State::Closing | State::Reset) => settings.tcp_closing,
             (protocol::UDP, State::Embryonic) => settings.udp_one_way,
             (protocol::UDP, _) => settings.udp_stream,
             (protocol::ICMP | protocol::ICMPV6, _) => settings.icmp,
@@ -66,6 +73,13 @@ impl FlowCell {
             seen: Word::new(flow.seen),
             course: Word::new(flow.course.0),
         }
+    }
+
+    /// The course of a flow whose first packet is `initiator`'s.
+    #[inline(always)]
+    #[must_use]
+    pub fn first(initiator: End, service: PortIndex, tcp_flags: u8) -> Course {
+        after(Course::new(initiator, service, State::Embryonic), tcp_flags, initiator)
     }
 
     #[inline(always)]
@@ -174,21 +188,49 @@ impl FlowCell {
             self.seen.store(now);
         }
         let course = self.course();
-        let state = course.state();
-        let next = if tcp_flags & (tcp::FIN | tcp::RST) != 0 {
-            State::Closing
-        } else if state == State::Embryonic
-            && sender != course.initiator()
-            && tcp_flags & (tcp::SYN | tcp::ACK) != tcp::SYN
-        {
-            // A SYN of the other end's own is no answer: both open at the same time.
-            State::Established
-        } else {
-            return;
-        };
-        if next != state {
-            self.course.store(course.with_state(next).0);
+        let next = after(course, tcp_flags, sender);
+        if next != course {
+            self.course.store(next.0);
         }
+    }
+
+    /// Whether this packet of `sender`, which was followed, proves that both ends want the flow. An answer does, but for
+    /// TCP: a server answers any SYN, whoever sent it in whoever's name. There the opener has to go on after the answer.
+    #[inline(always)]
+    pub fn is_proven(&self, protocol_number: u8, tcp_flags: u8, sender: End) -> bool {
+        let course = self.course();
+        let goes_on = sender == course.initiator() && tcp_flags & (tcp::SYN | tcp::FIN | tcp::RST) == 0;
+        course.state() == State::Established && (protocol_number != protocol::TCP || goes_on)
+    }
+
+    /// The content as it is now.
+    #[must_use]
+    pub fn flow(&self) -> Flow {
+        let side = |end| {
+            let cell = self.side(end);
+            Side { stamp: self.stamp(end), owner: cell.owner.load(), interface: cell.interface.load() }
+        };
+        Flow { sides: [side(End::Low), side(End::High)], seen: self.seen.load(), course: self.course() }
+    }
+}
+
+/// What becomes of a flow by an allowed packet from `sender`.
+#[inline(always)]
+fn after(course: Course, tcp_flags: u8, sender: End) -> Course {
+    let is_answer = sender != course.initiator();
+    // A SYN of the other end's own is no answer: both open at the same time.
+    let is_syn = tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN;
+    if tcp_flags & tcp::FIN != 0 {
+        return course.with_state(State::Closing);
+    }
+    match (course.state(), tcp_flags & tcp::RST != 0) {
+        (State::Closing, _) => course,
+        // The answer is that nobody listens.
+        (State::Embryonic, true) if is_answer => course.with_state(State::Closing),
+        (_, true) => course.reset_by(sender),
+        (State::Embryonic, false) if is_answer && !is_syn => course.with_state(State::Established),
+        (State::Reset, false) if sender != course.resetter() && !is_syn => course.with_state(State::Established),
+        (_, false) => course,
     }
 }
 
@@ -217,6 +259,45 @@ mod tests {
             assert!(cell.is_alive(&SETTINGS, protocol_number, end), "{protocol_number} {state:?}");
             assert!(!cell.is_alive(&SETTINGS, protocol_number, end + 1), "{protocol_number} {state:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_proves_a_flow_and_for_tcp_what_the_opener_sends_after_it() {
+        let steps = |protocol_number, packets: &[(End, u8)]| {
+            let cell = FlowCell::new(Flow::new(End::Low, PortIndex(0), 0));
+            let proven = packets.iter().map(|(sender, flags)| {
+                cell.follow(*flags, *sender, &SETTINGS, 0);
+                cell.is_proven(protocol_number, *flags, *sender)
+            });
+            proven.collect::<Vec<_>>()
+        };
+        let (low, high) = (End::Low, End::High);
+        assert_eq!(steps(17, &[(low, 0), (low, 0), (high, 0)]), [false, false, true]);
+        let handshake = [(low, tcp::SYN), (high, tcp::SYN | tcp::ACK), (low, tcp::SYN), (low, tcp::ACK)];
+        assert_eq!(steps(6, &handshake), [false, false, false, true]);
+        let refused = [(low, tcp::SYN), (high, tcp::RST | tcp::ACK), (low, tcp::ACK)];
+        assert_eq!(steps(6, &refused), [false, false, false]);
+    }
+
+    #[test]
+    fn a_blind_reset_does_not_shorten_a_flows_life_and_a_close_does() {
+        use State::{Closing, Established, Reset};
+        let (low, high) = (End::Low, End::High);
+        let handshake = [(low, tcp::SYN), (high, tcp::SYN | tcp::ACK), (low, tcp::ACK)];
+        let ends_as = |packets: &[(End, u8)]| {
+            let cell = FlowCell::new(Flow::new(low, PortIndex(0), 0));
+            for (sender, flags) in handshake.iter().chain(packets) {
+                cell.follow(*flags, *sender, &SETTINGS, 0);
+            }
+            cell.course().state()
+        };
+        assert_eq!(ends_as(&[(low, tcp::RST)]), Reset);
+        assert_eq!(ends_as(&[(low, tcp::RST), (low, tcp::ACK)]), Reset, "its own word says nothing");
+        assert_eq!(ends_as(&[(low, tcp::RST), (high, tcp::ACK)]), Established, "a challenge ACK");
+        assert_eq!(ends_as(&[(low, tcp::RST), (high, tcp::RST), (low, tcp::ACK)]), Established, "blind both ways");
+        assert_eq!(ends_as(&[(low, tcp::FIN | tcp::ACK), (high, tcp::ACK)]), Closing);
+        assert_eq!(ends_as(&[(low, tcp::FIN | tcp::ACK), (high, tcp::FIN | tcp::ACK), (low, tcp::ACK)]), Closing);
+        assert_eq!(ends_as(&[(low, tcp::FIN | tcp::ACK), (high, tcp::RST), (low, tcp::ACK)]), Closing);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use bulkhead_ebpf::abi::FLOWS;
+use bulkhead_ebpf::abi::{FLOWS, Settings};
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use clap::{Args, ValueEnum};
 
@@ -87,7 +87,8 @@ pub struct RunOptions {
     #[arg(long, env = "BULKHEAD_DETACH_ON_EXIT", hide_env_values = true, value_parser = BoolishValueParser::new())]
     pub detach_on_exit: bool,
 
-    /// Flows that the flow table holds; the one idle longest gives way when it is full
+    /// Established flows that the flow table holds, beside half as many that are not established yet; the one idle longest
+    /// gives way when a table is full
     #[arg(
         long,
         env = "BULKHEAD_MAX_FLOWS",
@@ -97,9 +98,30 @@ pub struct RunOptions {
         value_parser = clap::value_parser!(u32).range(1_024..=16_777_216)
     )]
     pub max_flows: u32,
+
+    /// How long an idle flow is remembered: NAME=SECONDS, where NAME is tcp-handshake, tcp-established, tcp-closing,
+    /// udp-one-way, udp-stream, icmp or other; repeatable
+    #[arg(long, env = "BULKHEAD_TIMEOUT", hide_env_values = true, value_name = "NAME=SECONDS", value_delimiter = ',')]
+    pub timeout: Vec<Timeout>,
+
+    /// What happens to a TCP segment that opens no connection and belongs to no known flow: judged as if its sender had opened
+    /// the connection, or denied for governed workloads
+    #[arg(long, env = "BULKHEAD_MIDSTREAM", hide_env_values = true, value_enum, default_value_t)]
+    pub midstream: Midstream,
 }
 
 impl RunOptions {
+    /// What the packet path is told beside the generation, on a kernel with `hz` jiffies a second.
+    #[must_use]
+    pub fn settings(&self, hz: u32) -> Settings {
+        let denies_midstream = u32::from(self.midstream == Midstream::Deny);
+        let mut settings = Settings { denies_midstream, ..Settings::defaults(hz) };
+        for timeout in &self.timeout {
+            *timeout.flows.of(&mut settings) = timeout.seconds.saturating_mul(hz);
+        }
+        settings
+    }
+
     /// Which interfaces get the XDP program.
     ///
     /// # Errors
@@ -116,6 +138,77 @@ impl RunOptions {
             names => Ok(Uplinks::Named(names.to_vec())),
         }
     }
+}
+
+/// How long an idle flow is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeout {
+    /// Which flows.
+    pub flows: TimeoutName,
+    /// How long, in seconds; at most [`LONGEST`].
+    pub seconds: u32,
+}
+
+/// The longest time-out, in seconds: a week.
+const LONGEST: u32 = 604_800;
+
+/// Flows that have a time-out of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TimeoutName {
+    /// TCP that is not answered.
+    TcpHandshake,
+    /// TCP that is.
+    TcpEstablished,
+    /// TCP after FIN or RST.
+    TcpClosing,
+    /// UDP that is not answered.
+    UdpOneWay,
+    /// UDP that is.
+    UdpStream,
+    /// ICMP and ICMPv6.
+    Icmp,
+    /// Every other protocol.
+    Other,
+}
+
+impl TimeoutName {
+    const fn of(self, settings: &mut Settings) -> &mut u32 {
+        match self {
+            Self::TcpHandshake => &mut settings.tcp_embryonic,
+            Self::TcpEstablished => &mut settings.tcp_established,
+            Self::TcpClosing => &mut settings.tcp_closing,
+            Self::UdpOneWay => &mut settings.udp_one_way,
+            Self::UdpStream => &mut settings.udp_stream,
+            Self::Icmp => &mut settings.icmp,
+            Self::Other => &mut settings.other,
+        }
+    }
+}
+
+impl FromStr for Timeout {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, seconds) = text.split_once('=').ok_or("write NAME=SECONDS, such as tcp-established=350")?;
+        let flows = TimeoutName::from_str(name, false).map_err(|_| {
+            let names = TimeoutName::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+            let names: Vec<String> = names.map(|value| value.get_name().to_owned()).collect();
+            format!("there is no time-out `{name}`; write one of {}", names.join(", "))
+        })?;
+        let seconds = seconds.parse().ok().filter(|seconds| (1..=LONGEST).contains(seconds));
+        let seconds = seconds.ok_or_else(|| format!("write whole seconds from 1 to {LONGEST} after `{name}=`"))?;
+        Ok(Self { flows, seconds })
+    }
+}
+
+/// What happens to TCP segments in the middle of a connection that is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Midstream {
+    /// Judged as if their sender had opened the connection.
+    #[default]
+    Allow,
+    /// Denied for governed workloads.
+    Deny,
 }
 
 /// Which interfaces get the XDP program.
@@ -258,6 +351,20 @@ mod tests {
         assert_eq!(options.metrics, Listen::Off);
         let both = parse(&["--uplink", "eth0,none"]).expect("clap sees no contradiction");
         assert_eq!(both.uplinks().expect_err("a contradiction").exit, Exit::Usage);
+    }
+
+    #[test]
+    fn time_outs_are_set_by_name_in_whole_seconds() {
+        let arguments = ["--timeout", "tcp-established=3600,udp-one-way=10", "--midstream", "deny"];
+        let settings = parse(&arguments).expect("valid").settings(250);
+        let expected =
+            Settings { tcp_established: 900_000, udp_one_way: 2_500, denies_midstream: 1, ..Settings::defaults(250) };
+        assert_eq!(settings, expected);
+        assert_eq!(parse(&[]).expect("valid").settings(250), Settings::defaults(250));
+        for wrong in ["tcp=1", "icmp", "icmp=0", "icmp=1.5", "icmp=604801"] {
+            let error = parse(&["--timeout", wrong]).expect_err(wrong).to_string();
+            assert!(error.contains("write "), "{error}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod cover;
 mod meaning;
+mod members;
 pub mod memory;
 mod numbers;
 pub mod patch;
@@ -22,6 +23,7 @@ use crate::workload::identity::Holding;
 use crate::workload::{CgroupRef, Workload};
 use cover::Cover;
 use meaning::{Claim, Meanings, claims};
+use members::Members;
 pub use numbers::Numbers;
 
 /// Everything that decides what the tables shall hold.
@@ -123,6 +125,7 @@ pub struct State {
     /// The policy.
     pub policy: Arc<PolicySet>,
     rows: Arc<CompiledPolicy>,
+    members: Arc<Members>,
     cover: Arc<Cover>,
     /// Every workload, by name.
     pub workloads: BTreeMap<String, (Workload, Member)>,
@@ -136,7 +139,8 @@ pub struct State {
 /// # Errors
 /// [`TooLarge`] where a new policy does not fit; nothing is changed then.
 pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> Result<Desired, TooLarge> {
-    let groups: Vec<GroupSet> = inputs.workloads.iter().map(|workload| groups_of(inputs.policy, workload)).collect();
+    let members = Arc::new(Members::new(inputs.policy));
+    let groups: Vec<GroupSet> = inputs.workloads.iter().map(|workload| members.groups_of(workload)).collect();
     let of_local = inputs.workloads.iter().zip(&groups).filter(|(workload, _)| workload.local);
     let sets: BTreeSet<GroupSet> = of_local.map(|(_, groups)| groups.clone()).collect();
     let (policy, flips, mut warnings) = numbers.compile(inputs.policy, inputs.policy_is_new, sets)?;
@@ -222,12 +226,8 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
     contents.identities.insert(IDENTITY_WORLD, meanings.of_entity(Peer::World));
     numbers.retain(inputs.workloads);
     let by_number = workloads.iter().map(|(name, (_, member))| (member.number, name.clone())).collect();
-    let state = State { policy: inputs.policy.clone(), rows: policy, cover, workloads, by_number, warnings };
+    let state = State { policy: inputs.policy.clone(), rows: policy, members, cover, workloads, by_number, warnings };
     Ok(Desired { contents, state })
-}
-
-fn groups_of(policy: &PolicySet, workload: &Workload) -> GroupSet {
-    policy.groups.iter().filter(|group| group.selector.matches(&workload.labels)).map(|group| group.id).collect()
 }
 
 /// The identity of a workload's cgroup or interface today.

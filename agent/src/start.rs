@@ -8,13 +8,12 @@
 //! A start that fails on a host where nothing was enforced takes away what it made. One that fails where an earlier agent's
 //! programs are pinned leaves those as they were.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use aya::maps::{MapData, RingBuf};
-use bulkhead_ebpf::abi::Settings;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -68,8 +67,8 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     let mut tasks = JoinSet::new();
     tasks.spawn(cgroup::watch(cgroup_root.clone(), sender.clone(), stopped.clone()));
     tasks.spawn(netlink::watch(sender.clone(), stopped.clone()));
-    let (bpffs, max_flows) = (options.bpffs.clone(), options.max_flows);
-    let loading = tokio::task::spawn_blocking(move || Loaded::load(&bpffs, max_flows));
+    let told = options.clone();
+    let loading = tokio::task::spawn_blocking(move || Loaded::load(&told));
     let registry = first_word(&mut receiver, Registry::new(options.managed_scope.clone())).await?;
     let mut loaded = loading.await.map_err(anyhow::Error::from)??;
 
@@ -151,10 +150,10 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn load(bpffs: &Path, max_flows: u32) -> Result<Self, Failure> {
-        let pins = Pins::prepare(bpffs).map_err(failure)?;
+    fn load(options: &RunOptions) -> Result<Self, Failure> {
+        let pins = Pins::prepare(&options.bpffs).map_err(failure)?;
         let was_enforced = pins.has_links();
-        Self::load_at(pins.clone(), max_flows, was_enforced).map_err(|error| {
+        Self::load_at(pins.clone(), options, was_enforced).map_err(|error| {
             if !was_enforced && let Err(error) = pins.remove() {
                 tracing::warn!(%error, "what was made in the bpffs stays there; `bulkhead detach` removes it");
             }
@@ -162,11 +161,11 @@ impl Loaded {
         })
     }
 
-    fn load_at(pins: Pins, max_flows: u32, was_enforced: bool) -> Result<Self, KernelError> {
-        let mut ebpf = load::load(&pins, max_flows)?;
+    fn load_at(pins: Pins, options: &RunOptions, was_enforced: bool) -> Result<Self, KernelError> {
+        let mut ebpf = load::load(&pins, options.max_flows)?;
         let hz = clock::jiffies_per_second(&mut ebpf)?;
         let kernel = Kernel {
-            tables: Tables::open(&pins, Settings::defaults(hz))?,
+            tables: Tables::open(&pins, options.settings(hz))?,
             readings: Arc::new(KernelReadings::open(&pins)?),
             attachments: Attachments::new(ebpf, pins.clone()),
         };

@@ -2,7 +2,7 @@
 
 /// Version of everything in [`crate::abi`]. It names the directory of the pins: an agent never adopts maps of another
 /// layout. Raise it with every change of a key, a value, a capacity or an enum's numbers.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// The one word that makes a policy change atomic (the map `CONTROL`, one entry).
 ///
@@ -21,7 +21,7 @@ pub struct Control {
     pub settings: Settings,
 }
 
-const _: () = assert!(size_of::<Control>() == 40);
+const _: () = assert!(size_of::<Control>() == 44);
 
 impl Control {
     /// Which copy of the tables holds: 0 or 1.
@@ -44,7 +44,7 @@ pub struct Settings {
     pub tcp_embryonic: u32,
     /// Idle time-out of an established TCP flow.
     pub tcp_established: u32,
-    /// Idle time-out of a TCP flow that saw FIN or RST.
+    /// Idle time-out of a TCP flow that saw FIN, or RST and nothing to the contrary since.
     pub tcp_closing: u32,
     /// Idle time-out of a UDP flow that saw packets one way.
     pub udp_one_way: u32,
@@ -56,9 +56,11 @@ pub struct Settings {
     pub other: u32,
     /// Events a second that one CPU may send to the agent; more are counted as lost. 0 switches events off.
     pub events_per_second: u32,
+    /// Whether a TCP segment that opens nothing and belongs to no known flow is denied: 0 or 1.
+    pub denies_midstream: u32,
 }
 
-const _: () = assert!(size_of::<Settings>() == 36);
+const _: () = assert!(size_of::<Settings>() == 40);
 
 impl Settings {
     /// The defaults for a kernel with this many jiffies in a second.
@@ -78,6 +80,7 @@ impl Settings {
             icmp: 30 * hz,
             other: 600 * hz,
             events_per_second: 1_000,
+            denies_midstream: 0,
         }
     }
 }

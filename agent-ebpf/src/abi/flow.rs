@@ -2,9 +2,12 @@
 
 use super::{Address, Direction, PortIndex};
 
-/// Entries of the map `FLOWS`. When it is full, the flow that was idle longest gives way (an LRU map); its next packet is
-/// judged afresh.
+/// Entries of the map `FLOWS`, which holds established flows. When it is full, the flow that was idle longest gives way (an
+/// LRU map); its next packet is judged afresh.
 pub const FLOWS: u32 = 262_144;
+/// Entries of the map `EMBRYOS`, which holds flows that have not proved to be more than one end's word: a flood of them
+/// evicts its own kind alone. Keys and values are those of `FLOWS`; it has half the entries of that.
+pub const EMBRYOS: u32 = FLOWS / 2;
 
 /// Which end of a canonical [`FlowKey`].
 #[repr(u8)]
@@ -28,7 +31,7 @@ impl End {
     }
 }
 
-/// Key of `FLOWS`: protocol, addresses and ports with the ends in canonical order, so that one look-up serves either
+/// Key of `FLOWS` and `EMBRYOS`: protocol, addresses and ports with the ends in canonical order, so that one look-up serves either
 /// direction. Ports are in network order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,7 +67,7 @@ impl FlowKey {
     }
 }
 
-/// Value of `FLOWS`, as user space sees it. The packet path works on [`crate::track::FlowCell`], the same memory as
+/// Value of `FLOWS` and `EMBRYOS`, as user space sees it. The packet path works on [`crate::track::FlowCell`], the same memory as
 /// shared 64-bit words.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +90,10 @@ pub enum State {
     Embryonic = 0,
     /// Packets both ways.
     Established = 1,
-    /// TCP saw FIN or RST.
+    /// TCP saw FIN, or its opening was refused.
     Closing = 2,
+    /// TCP saw RST, which is perhaps not the word of the end that it seems to come from.
+    Reset = 3,
 }
 
 /// Service, state and initiator in one word.
@@ -118,6 +123,7 @@ impl Course {
         match (self.0 >> 32) as u8 {
             0 => State::Embryonic,
             1 => State::Established,
+            3 => State::Reset,
             _ => State::Closing,
         }
     }
@@ -127,6 +133,20 @@ impl Course {
     #[must_use]
     pub const fn initiator(self) -> End {
         if self.0 >> 40 & 1 == 0 { End::Low } else { End::High }
+    }
+
+    /// The same flow, reset by one end.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reset_by(self, end: End) -> Self {
+        Self(self.with_state(State::Reset).0 | (end as u64) << 41)
+    }
+
+    /// The end that reset it last.
+    #[inline(always)]
+    #[must_use]
+    pub const fn resetter(self) -> End {
+        if self.0 >> 41 & 1 == 0 { End::Low } else { End::High }
     }
 
     /// The same flow in another state.

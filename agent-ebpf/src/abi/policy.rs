@@ -1,18 +1,20 @@
-//! The compiled policy: port classes, rows of allowed peers, and which rule stands behind each bit.
+//! The compiled policy: port classes, rows of allowed peers, and which rule stands behind each of them.
 
 use super::Direction;
 
-/// Peers (groups, CIDRs, entities) that the rules of one host's subjects may name. A policy that needs more is refused
-/// whole.
-pub const SLOTS: usize = 4_096;
+/// Peers (groups, CIDRs, entities) that the rules of one host's subjects may name: every number that a slot can be but the
+/// last. A policy that needs more is refused whole.
+pub const SLOTS: usize = 65_535;
+/// Bits of one [`Row`].
+pub const ROW_BITS: usize = 512;
 /// Slot of the entity `world`.
 pub const SLOT_WORLD: u16 = 0;
 /// Slot of the entity `host`.
 pub const SLOT_HOST: u16 = 1;
 /// Entries of the map `ROWS`, both copies together. A policy that needs more than half is refused whole.
-pub const ROWS: u32 = 65_536;
+pub const ROWS: u32 = 262_144;
 /// Entries of the map `RULE_REFS`, both copies together. A policy that needs more than half is refused whole.
-pub const RULE_REFS: u32 = 524_288;
+pub const RULE_REFS: u32 = 1_048_576;
 /// The class of every protocol and port that no rule names; rules without `ports` are in it alone.
 pub const CLASS_ANY: u16 = 0;
 /// Entries of one copy of `PORT_CLASSES`: four protocols' 16-bit ports or types, plus one for each protocol number.
@@ -87,31 +89,34 @@ impl RowKey {
 }
 
 /// Value of `ROWS`: the slots that may be the peer. It grows with rules, not with rules times peers.
+///
+/// It is a filter: slots that are equal modulo [`ROW_BITS`] share a bit. A bit that is not set denies; one that is set is
+/// confirmed by the entry of `RULE_REFS`, which the decision reads anyhow. A host whose rules name at most [`ROW_BITS`] peers
+/// never asks in vain.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// One bit per slot.
-    pub allowed: [u64; SLOTS / 64],
+    /// One bit for all slots with the same remainder.
+    pub bits: [u64; ROW_BITS / 64],
 }
 
-const _: () = assert!(size_of::<Row>() == SLOTS / 8);
+const _: () = assert!(size_of::<Row>() == ROW_BITS / 8 && ROW_BITS.is_power_of_two());
 
 impl Row {
     /// A row that allows nobody.
-    pub const EMPTY: Self = Self { allowed: [0; SLOTS / 64] };
+    pub const EMPTY: Self = Self { bits: [0; ROW_BITS / 64] };
 
-    /// Whether the peers of `slot` are allowed.
+    /// Whether the peers of `slot` may be allowed; `RULE_REFS` knows.
     #[inline(always)]
     #[must_use]
-    pub fn allows(&self, slot: u16) -> bool {
-        // The mask tells the verifier that the index is within bounds; slots are below SLOTS anyhow.
-        let word = (slot as usize / 64) & (SLOTS / 64 - 1);
-        self.allowed[word] >> (slot % 64) & 1 == 1
+    pub fn may_allow(&self, slot: u16) -> bool {
+        let word = (slot as usize / 64) & (ROW_BITS / 64 - 1);
+        self.bits[word] >> (slot % 64) & 1 == 1
     }
 
-    /// Allows the peers of `slot`, which is below [`SLOTS`].
+    /// Allows the peers of `slot`, together with an entry of `RULE_REFS`.
     pub fn allow(&mut self, slot: u16) {
-        self.allowed[usize::from(slot) / 64] |= 1 << (slot % 64);
+        self.bits[usize::from(slot) % ROW_BITS / 64] |= 1 << (slot % 64);
     }
 }
 
@@ -121,13 +126,13 @@ impl Default for Row {
     }
 }
 
-/// Key of `RULE_REFS`: one bit of one row.
+/// Key of `RULE_REFS`: one peer in one row.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RuleKey {
     /// The row.
     pub row: RowKey,
-    /// The bit.
+    /// The peer.
     pub slot: u16,
     /// Always 0.
     pub reserved: u16,
@@ -135,7 +140,7 @@ pub struct RuleKey {
 
 const _: () = assert!(size_of::<RuleKey>() == 12);
 
-/// Value of `RULE_REFS`: the rule that set the bit.
+/// Value of `RULE_REFS`: the rule that allows the peer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleRef {
@@ -166,12 +171,16 @@ mod tests {
     }
 
     #[test]
-    fn a_row_allows_the_slots_that_were_set_and_no_other() {
+    fn a_row_is_exact_up_to_its_bits_and_never_denies_what_was_allowed() {
         let mut row = Row::EMPTY;
-        for slot in [0, 63, 64, 4_095] {
+        for slot in [0, 63, 64, 511] {
             row.allow(slot);
         }
-        let allowed: Vec<u16> = (0..SLOTS as u16).filter(|slot| row.allows(*slot)).collect();
-        assert_eq!(allowed, [0, 63, 64, 4_095]);
+        let exact: Vec<u16> = (0..ROW_BITS as u16).filter(|slot| row.may_allow(*slot)).collect();
+        assert_eq!(exact, [0, 63, 64, 511]);
+        for slot in [512, 40_000, SLOTS as u16 - 1] {
+            row.allow(slot);
+            assert!(row.may_allow(slot));
+        }
     }
 }

@@ -107,5 +107,7 @@ named! {
         NotIp = "not_ip",
         /// A table had no room for what this packet needs.
         TableFull = "table_full",
+        /// A TCP segment of no known flow that opens none, where the agent is told to deny those.
+        Midstream = "midstream",
     }
 }

@@ -5,9 +5,10 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie};
 use bulkhead_ebpf::abi::{
     ADDRESSES as MAX_ADDRESSES, Address, CGROUPS as MAX_CGROUPS, CIDRS as MAX_CIDRS, COUNTERS as MAX_COUNTERS, Control,
-    Count, Direction, FLOWS as MAX_FLOWS, FRAGMENTS as MAX_FRAGMENTS, Flow, FlowKey, Fragment, FragmentKey,
-    IDENTITIES as MAX_IDENTITIES, INTERFACES as MAX_INTERFACES, Identity, IdentityKey, MAX_RULES, PORT_INDEXES, Party,
-    Place, PortIndex, ROWS as MAX_ROWS, RULE_REFS as MAX_RULE_REFS, Row, RowKey, RuleKey, RuleRef, Settings,
+    Count, Direction, EMBRYOS as MAX_EMBRYOS, FLOWS as MAX_FLOWS, FRAGMENTS as MAX_FRAGMENTS, Flow, FlowKey, Fragment,
+    FragmentKey, IDENTITIES as MAX_IDENTITIES, INTERFACES as MAX_INTERFACES, Identity, IdentityKey, MAX_RULES,
+    PORT_INDEXES, Party, Place, PortIndex, ROWS as MAX_ROWS, RULE_REFS as MAX_RULE_REFS, Row, RowKey, RuleKey, RuleRef,
+    Settings,
 };
 use bulkhead_ebpf::judge::{Evaluation, Subject, evaluate};
 use bulkhead_ebpf::tables::Tables;
@@ -41,6 +42,8 @@ static ROWS: HashMap<RowKey, Row> = HashMap::with_max_entries(MAX_ROWS, NO_PREAL
 static RULE_REFS: HashMap<RuleKey, RuleRef> = HashMap::with_max_entries(MAX_RULE_REFS, NO_PREALLOC);
 #[map]
 static FLOWS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(MAX_FLOWS, 0);
+#[map]
+static EMBRYOS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(MAX_EMBRYOS, 0);
 #[map]
 static FRAGMENTS: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_entries(MAX_FRAGMENTS, 0);
 #[map]
@@ -124,8 +127,26 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
-    fn insert_flow(&self, key: &FlowKey, flow: &Flow) -> bool {
-        FLOWS.insert(key, flow, NO_EXIST).is_ok()
+    fn embryo(&self, key: &FlowKey) -> Option<&FlowCell> {
+        let flow = EMBRYOS.get_ptr_mut(key)?;
+        // SAFETY: as above; an entry that is removed meanwhile is memory that the map keeps, too.
+        Some(unsafe { &*flow.cast::<FlowCell>() })
+    }
+
+    #[inline(always)]
+    fn insert_embryo(&self, key: &FlowKey, flow: &Flow) -> bool {
+        EMBRYOS.insert(key, flow, NO_EXIST).is_ok()
+    }
+
+    #[inline(always)]
+    fn establish(&self, key: &FlowKey, flow: &FlowCell) {
+        // SAFETY: FlowCell has Flow's layout (asserted); only the kernel's helper reads through the reference, and copies
+        // from one map to the other without a copy on the stack.
+        let flow = unsafe { &*core::ptr::from_ref(flow).cast::<Flow>() };
+        if FLOWS.insert(key, flow, NO_EXIST).is_ok() {
+            // It is gone already where the table was full: then it gave way.
+            let _ = EMBRYOS.remove(key);
+        }
     }
 
     #[inline(always)]

@@ -2,8 +2,8 @@
 
 use super::Local;
 use crate::abi::{
-    CLASS_ANY, Direction, Identity, IdentityKey, MAX_IDENTITY_SLOTS, PortIndex, RULE_NONE, Reason, Row, RowKey,
-    RuleKey, RuleRef,
+    CLASS_ANY, Direction, Identity, IdentityKey, MAX_IDENTITY_SLOTS, PortIndex, RULE_NONE, Reason, RowKey, RuleKey,
+    RuleRef,
 };
 use crate::tables::Tables;
 
@@ -134,47 +134,49 @@ pub fn evaluate<T: Tables>(tables: &T, subject: Subject, peer: u32, role: Direct
         return Evaluation::denied(Reason::NoRule);
     };
     let class = tables.port_class(copy, service);
-    // One key and one word, changed as it goes: a program's stack is small.
-    let mut key = RuleKey { row: RowKey::new(copy, subject.number, role, CLASS_ANY), slot: 0, reserved: 0 };
-    let general = tables.row(&key.row);
-    key.row.class = class;
-    let specific = tables.row(&key.row);
-    let (specific, general) = (candidates(specific, peer), candidates(general, peer));
+    let mut key = RuleKey { row: RowKey::new(copy, subject.number, role, class), slot: 0, reserved: 0 };
     // Where groups keep flows, one that does is enough, whichever rule is found first.
-    let may_keep = subject.flags & Identity::KEEPS != 0;
-    let mut found = Evaluation::denied(Reason::NoRule).pack();
-    let mut rest = specific | general;
-    let mut tries = 0;
-    while rest != 0 && tries < MAX_IDENTITY_SLOTS {
-        tries += 1;
-        let index = rest.trailing_zeros();
-        rest &= rest - 1;
-        key.slot = peer.slots[index as usize % MAX_IDENTITY_SLOTS];
-        key.row.class = if specific >> index & 1 == 1 { class } else { CLASS_ANY };
-        // The bit is what decides; without its reference the rule has no name.
-        let (rule, flags) = tables.rule(&key).map_or((RULE_NONE, 0), |rule| (rule.rule, rule.flags));
-        let keeps = flags & RuleRef::KEEP != 0;
-        if keeps || found & 1 == 0 {
-            found = Evaluation { allowed_by: Ok(Reason::Rule), rule, keeps }.pack();
-        }
-        if keeps || !may_keep {
-            break;
-        }
+    let mut found = 0;
+    if subject.flags & Identity::KEEPS != 0 {
+        found = first(tables, peer, &mut key, class, RuleRef::KEEP);
     }
-    Evaluation::unpack(found)
+    if found == 0 {
+        found = first(tables, peer, &mut key, class, 0);
+    }
+    if found == 0 { Evaluation::denied(Reason::NoRule) } else { Evaluation::unpack(found) }
 }
 
-/// Which of the peer's slots a row allows, a bit each. Without a branch for each slot, so that the verifier has one way
-/// through and not two to the power of their number.
+/// The first rule with `flags` for one of the peer's slots, as one number; 0 for none. It looks in the row for the port, then in
+/// the row for every port.
 #[inline(always)]
-fn candidates(row: Option<&Row>, peer: &Identity) -> u64 {
-    let Some(row) = row else { return 0 };
-    let mut allowed = 0;
-    let mut index = 0;
-    while index < MAX_IDENTITY_SLOTS {
-        allowed |= u64::from(row.allows(peer.slots[index])) << index;
-        index += 1;
+fn first<T: Tables>(tables: &T, peer: &Identity, key: &mut RuleKey, class: u16, flags: u32) -> u64 {
+    key.row.class = class;
+    let found = first_in_row(tables, peer, key, flags);
+    if found != 0 {
+        return found;
     }
-    // Slots behind the last one say nothing.
-    allowed & ((1 << (peer.count & 63)) - 1)
+    key.row.class = CLASS_ANY;
+    first_in_row(tables, peer, key, flags)
+}
+
+#[inline(always)]
+fn first_in_row<T: Tables>(tables: &T, peer: &Identity, key: &mut RuleKey, flags: u32) -> u64 {
+    let Some(row) = tables.row(&key.row) else { return 0 };
+    let count = usize::from(peer.count);
+    let mut index = 0;
+    while index < MAX_IDENTITY_SLOTS && index < count {
+        key.slot = peer.slots[index];
+        index += 1;
+        if !row.may_allow(key.slot) {
+            continue;
+        }
+        // A row's bit may stand for several peers: the reference decides.
+        if let Some(rule) = tables.rule(key)
+            && rule.flags & flags == flags
+        {
+            let keeps = rule.flags & RuleRef::KEEP != 0;
+            return Evaluation { allowed_by: Ok(Reason::Rule), rule: rule.rule, keeps }.pack();
+        }
+    }
+    0
 }

@@ -1,10 +1,8 @@
 //! A packet as part of its flow: what was decided before, what the rules say now, and what the table keeps of it.
 
 use super::{Evaluation, Judgement, Local, Seen, Subject, local_end, of_stamp};
-use crate::abi::{
-    Course, Direction, End, Flow, FlowKey, Party, Place, PortIndex, Reason, Settings, Side, Stamp, State, Verdict,
-};
-use crate::packet::{Packet, protocol, tcp};
+use crate::abi::{Course, Direction, End, Flow, FlowKey, Party, Place, PortIndex, Reason, Side, Stamp, State, Verdict};
+use crate::packet::{Packet, protocol};
 use crate::tables::Tables;
 use crate::track::FlowCell;
 
@@ -22,7 +20,7 @@ pub(super) fn judge_flow<T: Tables>(
     let (settings, now) = (&control.settings, tables.now());
     let (key, sender) = packet.flow_key();
     let end = local_end(sender, direction);
-    let entry = tables.flow(&key);
+    let entry = tables.find(&key);
     let alive = entry.filter(|flow| {
         flow.is_alive(settings, packet.protocol, now) && !(packet.opens_tcp() && opens_another(flow, sender))
     });
@@ -40,10 +38,19 @@ pub(super) fn judge_flow<T: Tables>(
                 Seen::Address => {}
             }
             if seen != Seen::Address {
-                flow.follow(packet.tcp_flags, sender, settings, now);
+                follow(tables, flow, &key, Step::of(packet, sender));
             }
             return of_stamp(stamp, direction);
         }
+    }
+
+    if alive.is_none()
+        && settings.denies_midstream != 0
+        && packet.protocol == protocol::TCP
+        && !packet.opens_tcp()
+        && subject.is_governed()
+    {
+        return Judgement::denied(subject, Reason::Midstream, direction, peer.workload);
     }
 
     let (role, service, is_judged) = match alive {
@@ -176,22 +183,21 @@ fn settle<T: Tables>(
     judgement: Judgement,
     subject: Subject,
 ) -> Judgement {
-    let (settings, now) = (&tables.control().settings, tables.now());
+    let now = tables.now();
     if let Some(flow) = entry {
         match begins {
             Begins::Nothing => {}
             Begins::Anew => flow.restart(sender, packet.service(), now),
             Begins::OtherWay => flow.turn(sender, packet.service(), now),
         }
-        return settle_side(flow, packet, end, sender, side, settings, now, judgement);
+        return settle_side(tables, flow, key, packet, end, sender, side, judgement);
     }
-    let state = if packet.tcp_flags & (tcp::FIN | tcp::RST) != 0 { State::Closing } else { State::Embryonic };
-    if open(tables, key, side, end, Course::new(sender, packet.service(), state)) {
+    if open(tables, key, side, end, FlowCell::first(sender, packet.service(), packet.tcp_flags)) {
         return judgement;
     }
-    if let Some(flow) = tables.flow(key) {
+    if let Some(flow) = tables.find(key) {
         // Another CPU was first, with the other side's packet or with another one of this flow.
-        return settle_side(flow, packet, end, sender, side, settings, now, judgement);
+        return settle_side(tables, flow, key, packet, end, sender, side, judgement);
     }
     if subject.is_governed() {
         return Judgement::denied(subject, Reason::TableFull, judgement.role, judgement.peer_workload);
@@ -207,24 +213,49 @@ fn open<T: Tables>(tables: &T, key: &FlowKey, side: &Side, end: End, course: Cou
         End::Low => flow.sides[0] = *side,
         End::High => flow.sides[1] = *side,
     }
-    tables.insert_flow(key, &flow)
+    tables.insert_embryo(key, &flow)
 }
 
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "as above")]
-fn settle_side(
+fn settle_side<T: Tables>(
+    tables: &T,
     flow: &FlowCell,
+    key: &FlowKey,
     packet: &Packet,
     end: End,
     sender: End,
     side: &Side,
-    settings: &Settings,
-    now: u64,
     judgement: Judgement,
 ) -> Judgement {
     let is_first = flow.settle(end, side);
-    flow.follow(packet.tcp_flags, sender, settings, now);
+    follow(tables, flow, key, Step::of(packet, sender));
     Judgement { is_news: judgement.is_news && is_first, ..judgement }
+}
+
+/// What [`follow`] needs to know of a packet: small enough for one register.
+#[derive(Clone, Copy)]
+struct Step {
+    protocol: u8,
+    tcp_flags: u8,
+    sender: End,
+}
+
+impl Step {
+    #[inline(always)]
+    const fn of(packet: &Packet, sender: End) -> Self {
+        Self { protocol: packet.protocol, tcp_flags: packet.tcp_flags, sender }
+    }
+}
+
+/// Follows one allowed packet, which may be the one that makes an embryo an established flow. A function of its own, as a
+/// program's stack is small.
+#[inline(never)]
+fn follow<T: Tables>(tables: &T, flow: &FlowCell, key: &FlowKey, step: Step) {
+    flow.follow(step.tcp_flags, step.sender, &tables.control().settings, tables.now());
+    if flow.is_proven(step.protocol, step.tcp_flags, step.sender) && tables.flow(key).is_none() {
+        tables.establish(key, flow);
+    }
 }
 
 /// Whether a SYN is none of this flow's: the flow is closing and its ports are used again, or the answering end opens a
@@ -235,6 +266,6 @@ fn opens_another(flow: &FlowCell, sender: End) -> bool {
     match course.state() {
         State::Embryonic => false,
         State::Established => course.initiator() != sender,
-        State::Closing => true,
+        State::Closing | State::Reset => true,
     }
 }

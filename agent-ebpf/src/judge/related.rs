@@ -28,7 +28,7 @@ pub fn is_related<T: Tables, B: Bytes + ?Sized>(
             Direction::Egress => Direction::Ingress,
         },
     );
-    let Some(flow) = tables.flow(&key) else { return false };
+    let Some(flow) = tables.find(&key) else { return false };
     let (stamp, control) = (flow.stamp(end), tables.control());
     if !flow.is_alive(&control.settings, key.protocol, tables.now()) {
         return false;

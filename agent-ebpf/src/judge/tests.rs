@@ -10,8 +10,8 @@ use world::{
 
 use super::Seen;
 use crate::abi::Reason::{
-    Deferred, Established, FragmentUnseen, Malformed, NeverCut, NoRule, OpenEgress, Related, Rule, SameWorkload,
-    Spoofed, TableFull, Ungoverned, Unidentified,
+    Deferred, Established, FragmentUnseen, Malformed, Midstream, NeverCut, NoRule, OpenEgress, Related, Rule,
+    SameWorkload, Spoofed, TableFull, Ungoverned, Unidentified,
 };
 use crate::abi::{Address, Direction, Identity, Place, RuleRef, Verdict};
 use crate::packet::build::{self, Ip, echo_reply, echo_request, icmp, icmpv6, tcp, udp};
@@ -51,6 +51,15 @@ fn connected(world: &World) {
 }
 
 // What rules say.
+
+#[test]
+fn a_peer_that_shares_a_bit_with_an_allowed_one_is_denied() {
+    let mut world = World::new();
+    world.allow_in(API, WEB, HTTP);
+    world.share_bit(BATCH, WEB);
+    assert_eq!(world.receives(API, &packet(BATCH, API, tcp(40_000, 80, SYN))), deny(NoRule));
+    assert_eq!(world.receives(API, &syn()), allow(Rule));
+}
 
 #[test]
 fn a_flow_needs_a_rule_at_both_of_its_ends() {
@@ -357,9 +366,40 @@ fn both_ends_may_open_at_the_same_time() {
 #[test]
 fn a_flow_table_without_room_denies_the_governed_alone() {
     let mut world = shop();
-    world.room_for_flows = 0;
+    world.room_for_embryos = 0;
     assert_eq!(world.sends(WEB, &syn()), deny(TableFull));
     assert_eq!(world.sends(BATCH, &packet(BATCH, API, tcp(1, 80, SYN))), allow(Ungoverned));
+}
+
+#[test]
+fn a_flood_of_new_flows_evicts_its_own_kind_alone() {
+    let mut world = shop();
+    (world.room_for_flows, world.room_for_embryos) = (2, 4);
+    world.allow_in(API, STRANGER, HTTP);
+    connected(&world);
+    assert_eq!((world.flows(), world.embryos()), (1, 0));
+    for port in 0..100 {
+        let opens = packet(STRANGER, API, tcp(port, 80, SYN));
+        assert_eq!(world.receives(API, &opens), allow(Rule));
+        // A server answers any SYN, also one whose sender is made up.
+        assert_eq!(world.sends(API, &packet(API, STRANGER, tcp(80, port, SYN | ACK))), allow(Established));
+    }
+    assert_eq!((world.flows(), world.embryos()), (1, 4));
+    assert_eq!(world.passes(API, WEB, &reply(ACK)), allow(Established));
+    assert_eq!(world.passes(WEB, API, &request(ACK)), allow(Established));
+}
+
+#[test]
+fn udp_that_is_answered_is_established() {
+    let mut world = World::new();
+    world.allow_in(DB, WEB, DNS);
+    world.allow_out(WEB, DB, DNS);
+    let asks = packet(WEB, DB, udp(5_000, 53));
+    assert_eq!(world.passes(WEB, DB, &asks), allow(Rule));
+    assert_eq!(world.passes(WEB, DB, &asks), allow(Established));
+    assert_eq!((world.flows(), world.embryos()), (0, 1));
+    assert_eq!(world.passes(DB, WEB, &packet(DB, WEB, udp(53, 5_000))), allow(Established));
+    assert_eq!((world.flows(), world.embryos()), (1, 0));
 }
 
 /// A connection that is older than the agent, or than its entry: its packets are judged as if their sender had opened it.
@@ -369,6 +409,20 @@ fn an_unknown_connection_is_picked_up_by_the_end_that_may_open_it() {
     assert_eq!(world.sends(API, &reply(ACK)), deny(NoRule), "the server's data looks like its own connection");
     assert_eq!(world.passes(WEB, API, &request(ACK)), allow(Rule), "the client's next packet brings it back");
     assert_eq!(world.passes(API, WEB, &reply(ACK)), allow(Established));
+}
+
+#[test]
+fn an_unknown_connection_is_denied_where_the_agent_is_told_so() {
+    let mut world = shop();
+    world.allow_out(DB, API, HTTP);
+    world.deny_midstream();
+    assert_eq!(world.sends(WEB, &request(ACK)), deny(Midstream));
+    assert_eq!(world.sends(API, &reply(SYN | ACK)), deny(Midstream), "nobody asked");
+    assert_eq!(world.sends(BATCH, &packet(BATCH, STRANGER, tcp(1, 80, ACK))), allow(Ungoverned));
+    connected(&world);
+    world.wait(351);
+    assert_eq!(world.sends(WEB, &request(ACK)), deny(Midstream), "forgotten");
+    assert_eq!(world.sends(WEB, &syn()), allow(Rule));
 }
 
 // Several hooks for one packet.

@@ -28,11 +28,12 @@ pub struct MemoryTables {
     control: Control,
     now: u64,
     flows: FlowSlots,
+    embryos: FlowSlots,
     fragments: RefCell<HashMap<FragmentKey, Fragment>>,
 }
 
 impl MemoryTables {
-    /// Tables with room for `flows` flows, at `now` jiffies.
+    /// Tables with room for `flows` established flows and as many others, at `now` jiffies.
     #[must_use]
     pub fn new(contents: Contents, settings: Settings, flows: usize, now: u64) -> Self {
         Self {
@@ -41,6 +42,7 @@ impl MemoryTables {
             control: Control { generation: 1, settings },
             now,
             flows: FlowSlots::new(flows),
+            embryos: FlowSlots::new(flows),
             fragments: RefCell::default(),
         }
     }
@@ -63,6 +65,7 @@ impl MemoryTables {
     /// Forgets every flow and fragment.
     pub fn forget(&mut self) {
         self.flows.clear();
+        self.embryos.clear();
         self.fragments.get_mut().clear();
     }
 
@@ -162,8 +165,17 @@ impl Tables for MemoryTables {
         self.flows.get(key)
     }
 
-    fn insert_flow(&self, key: &FlowKey, flow: &Flow) -> bool {
-        self.flows.insert(key, flow)
+    fn embryo(&self, key: &FlowKey) -> Option<&FlowCell> {
+        self.embryos.get(key)
+    }
+
+    fn insert_embryo(&self, key: &FlowKey, flow: &Flow) -> bool {
+        self.embryos.insert(key, flow)
+    }
+
+    /// The embryo stays, for it may be lent out; nobody looks at it any more.
+    fn establish(&self, key: &FlowKey, flow: &FlowCell) {
+        self.flows.insert(key, &flow.flow());
     }
 
     fn fragment(&self, key: &FragmentKey) -> Option<Fragment> {

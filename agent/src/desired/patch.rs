@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use bulkhead_ebpf::abi::{Address, IDENTITIES, IDENTITY_WORLD, Identity, Party, Place};
 
 use super::meaning::Meanings;
-use super::{Held, Member, Numbers, State, groups_of, source_flags};
+use super::{Held, Member, Numbers, State, source_flags};
 use crate::workload::Workload;
 use crate::workload::registry::{Registry, Touched};
 
@@ -99,7 +99,7 @@ impl<H: Held> Patcher<'_, H> {
 
     /// Puts the workload where it is.
     fn settle(&mut self, state: &State, workload: &Workload) -> Result<Member, TooWide> {
-        let groups = groups_of(&state.policy, workload);
+        let groups = state.members.groups_of(workload);
         let number = self.numbers.workload(&workload.name);
         let mut member = Member { groups, number, identity: IDENTITY_WORLD };
         if !workload.local {

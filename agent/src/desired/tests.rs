@@ -26,7 +26,7 @@ pub(super) fn group(id: u32, app: &str, peers: &[Peer]) -> SecurityGroup {
     }
 }
 
-fn workload(name: &str, app: &str, address: &str, cgroup: Option<u64>) -> Workload {
+pub(super) fn workload(name: &str, app: &str, address: &str, cgroup: Option<u64>) -> Workload {
     Workload {
         name: name.to_owned(),
         source: SourceKind::File,

@@ -14,7 +14,7 @@ use super::pin::Pins;
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs"));
 
 /// Maps that are pinned, so that a later agent finds them as they are.
-pub const MAPS: [&str; 15] = [
+pub const MAPS: [&str; 16] = [
     "CONTROL",
     "ADDRESSES",
     "CIDRS",
@@ -25,6 +25,7 @@ pub const MAPS: [&str; 15] = [
     "ROWS",
     "RULE_REFS",
     "FLOWS",
+    "EMBRYOS",
     "FRAGMENTS",
     "COUNTERS",
     "RULE_HITS",
@@ -50,6 +51,7 @@ pub fn load(pins: &Pins, max_flows: u32) -> Result<Ebpf, KernelError> {
         loader.map_pin_path(name, pins.map(name));
     }
     loader.map_max_entries("FLOWS", max_flows);
+    loader.map_max_entries("EMBRYOS", max_flows / 2);
     let mut ebpf = loader.load(OBJECT)?;
     load_programs(&mut ebpf, |name| AT_ONCE.contains(&name))?;
     Ok(ebpf)

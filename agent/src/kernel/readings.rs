@@ -22,8 +22,10 @@ pub struct KernelReadings {
     /// Second and number of events sent, in one word; events lost.
     budget: PerCpuArray<MapData, [u64; 2]>,
     flows: KernelHash<MapData, FlowKey, Flow>,
+    embryos: KernelHash<MapData, FlowKey, Flow>,
     fragments: KernelHash<MapData, FragmentKey, Fragment>,
     max_flows: u32,
+    max_embryos: u32,
     written: Mutex<BTreeMap<&'static str, u64>>,
     rules: AtomicU32,
 }
@@ -34,16 +36,20 @@ impl KernelReadings {
     /// # Errors
     /// [`KernelError::Map`].
     pub fn open(pins: &Pins) -> Result<Self, KernelError> {
-        let flows = MapData::from_pin(pins.map("FLOWS"))
-            .and_then(|data| data.info())
-            .map_err(|source| KernelError::Map { map: "FLOWS", operation: "reading its size", source })?;
+        let size = |map| {
+            let info = MapData::from_pin(pins.map(map)).and_then(|data| data.info());
+            let failed = |source| KernelError::Map { map, operation: "reading its size", source };
+            info.map(|info| info.max_entries()).map_err(failed)
+        };
         Ok(Self {
             counters: open(pins, "COUNTERS")?,
             rule_hits: open(pins, "RULE_HITS")?,
             budget: open(pins, "EVENT_BUDGET")?,
             flows: open(pins, "FLOWS")?,
+            embryos: open(pins, "EMBRYOS")?,
             fragments: open(pins, "FRAGMENTS")?,
-            max_flows: flows.max_entries(),
+            max_flows: size("FLOWS")?,
+            max_embryos: size("EMBRYOS")?,
             written: Mutex::default(),
             rules: AtomicU32::new(0),
         })
@@ -83,6 +89,7 @@ impl Readings for KernelReadings {
     fn maps(&self) -> Vec<MapView> {
         // An entry that goes while its neighbour is asked for starts the kernel's walk over: hence the bound.
         let flows = self.flows.keys().take(self.max_flows as usize).filter(Result::is_ok).count();
+        let embryos = self.embryos.keys().take(self.max_embryos as usize).filter(Result::is_ok).count();
         let fragments = self.fragments.keys().take(abi::FRAGMENTS as usize).filter(Result::is_ok).count();
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let own = [
@@ -98,6 +105,7 @@ impl Readings for KernelReadings {
         own.into_iter()
             .chain([
                 ("flows", flows as u64, self.max_flows),
+                ("embryonic_flows", embryos as u64, self.max_embryos),
                 ("fragments", fragments as u64, abi::FRAGMENTS),
                 ("rule_hits", u64::from(self.rules.load(Ordering::Relaxed)), abi::MAX_RULES),
             ])

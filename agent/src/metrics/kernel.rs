@@ -110,9 +110,12 @@ fn expected() -> impl Iterator<Item = (Hook, Verdict, Reason)> {
     let usual = |reason| match reason {
         Reason::NoRule => [Some(Verdict::Deny), Some(Verdict::Audit)],
         Reason::Unidentified => [Some(Verdict::Allow), Some(Verdict::Deny)],
-        Reason::Malformed | Reason::FragmentUnseen | Reason::Spoofed | Reason::NotIp | Reason::TableFull => {
-            [Some(Verdict::Deny), None]
-        }
+        Reason::Malformed
+        | Reason::FragmentUnseen
+        | Reason::Spoofed
+        | Reason::NotIp
+        | Reason::TableFull
+        | Reason::Midstream => [Some(Verdict::Deny), None],
         _ => [Some(Verdict::Allow), None],
     };
     let verdicts = move |reason: &Reason| {

@@ -90,7 +90,7 @@ impl RuleNumbers {
 pub struct CompiledPolicy {
     /// Who may be the peer, by subject, direction and class.
     pub rows: HashMap<RowKey, Row>,
-    /// The rule behind each bit of each row.
+    /// The rule behind each peer of each row.
     pub rules: HashMap<RuleKey, RuleRef>,
     /// Classes of ports.
     pub ports: PortClasses,
@@ -184,7 +184,6 @@ fn add_group(compiled: &mut CompiledPolicy, subject: u32, group: &SecurityGroup,
     }
 }
 
-/// Every rule of a group, with its place.
 /// Where a rule for some ports and one for every port allow the same peer, the packet path looks at the former's reference
 /// alone; one group that keeps is enough.
 fn spread_keep(rules: &mut HashMap<RuleKey, RuleRef>) {
@@ -201,6 +200,7 @@ fn spread_keep(rules: &mut HashMap<RuleKey, RuleRef>) {
     }
 }
 
+/// Every rule of a group, with its place.
 fn rules_of(group: &SecurityGroup) -> impl Iterator<Item = (RulePlace, &super::model::Rule)> {
     Direction::ALL.iter().flat_map(move |direction| {
         group
@@ -211,23 +211,16 @@ fn rules_of(group: &SecurityGroup) -> impl Iterator<Item = (RulePlace, &super::m
 
 /// Slots in a fixed order, the entities' own first, so that the same rules give the same table.
 fn slots(peers: impl Iterator<Item = Peer>) -> Result<BTreeMap<Peer, u16>, TooLarge> {
-    let peers: BTreeSet<Peer> = peers.collect();
-    let mut slots = BTreeMap::new();
-    let mut next = SLOT_HOST + 1;
-    for peer in peers {
-        let slot = match peer {
-            Peer::World => SLOT_WORLD,
-            Peer::Host => SLOT_HOST,
-            Peer::Group(_) | Peer::Cidr(_) => {
-                next += 1;
-                next - 1
-            }
-        };
-        slots.insert(peer, slot);
-        if usize::from(next) > SLOTS {
-            return Err(TooLarge::Slots(slots.len()));
-        }
+    let mut peers: BTreeSet<Peer> = peers.collect();
+    let mut slots: BTreeMap<Peer, u16> = [(Peer::World, SLOT_WORLD), (Peer::Host, SLOT_HOST)]
+        .into_iter()
+        .filter(|(entity, _)| peers.remove(entity))
+        .collect();
+    let free = SLOT_HOST + 1..SLOTS as u16;
+    if peers.len() > free.len() {
+        return Err(TooLarge::Slots(peers.len() + 2));
     }
+    slots.extend(peers.into_iter().zip(free));
     Ok(slots)
 }
 

@@ -30,6 +30,12 @@ pub const PEER: u8 = 2;
 /// The port that the rules of both directions allow.
 pub const PORT: u16 = 80;
 
+/// Established flows, and the others.
+const FLOW_TABLES: [&str; 2] = ["FLOWS", "EMBRYOS"];
+
+/// The slot of [`PEER`] in the rules.
+pub const SLOT_PEER: u16 = 12;
+
 /// The class of [`PORT`].
 const CLASS: u16 = 1;
 
@@ -76,16 +82,16 @@ impl Harness {
             identity
         };
         let subject = Identity { subject: 1, flags: Identity::GOVERNED | Identity::RESTRICTED_EGRESS, ..peer(11) };
-        for (identity, meaning) in [(IDENTITY_WORLD, peer(0)), (1, subject), (2, peer(12))] {
+        for (identity, meaning) in [(IDENTITY_WORLD, peer(0)), (1, subject), (2, peer(SLOT_PEER))] {
             self.set("IDENTITIES", IdentityKey { identity, copy: 1 }, meaning)?;
         }
         let mut row = Row::EMPTY;
-        row.allow(12);
+        row.allow(SLOT_PEER);
         for (rule, direction) in [(0, Direction::Ingress), (1, Direction::Egress)] {
             let key = RowKey::new(1, 1, direction, CLASS);
             self.set("ROWS", key, row)?;
             self.set("ROWS", RowKey { class: CLASS_ANY, ..key }, Row::EMPTY)?;
-            self.set("RULE_REFS", RuleKey { row: key, slot: 12, reserved: 0 }, RuleRef { rule, flags: 0 })?;
+            self.set("RULE_REFS", RuleKey { row: key, slot: SLOT_PEER, reserved: 0 }, RuleRef { rule, flags: 0 })?;
         }
         let index = PortIndex::new(6, PORT).0;
         let mut classes = [0u16; 4];
@@ -122,17 +128,20 @@ impl Harness {
         map.insert(tuple, 1, 0).context("writing TUPLES")
     }
 
-    /// A flow of the table.
+    /// A flow of either table.
     ///
     /// # Errors
     /// [`aya::maps::MapError`].
     pub fn flow(&mut self, key: &FlowKey) -> Result<Option<Flow>> {
-        let flows: KernelHash<_, FlowKey, Flow> = self.map("FLOWS")?.try_into()?;
-        match flows.get(key, 0) {
-            Ok(flow) => Ok(Some(flow)),
-            Err(aya::maps::MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(error).context("reading FLOWS"),
+        for map in FLOW_TABLES {
+            let flows: KernelHash<_, FlowKey, Flow> = self.map(map)?.try_into()?;
+            match flows.get(key, 0) {
+                Ok(flow) => return Ok(Some(flow)),
+                Err(aya::maps::MapError::KeyNotFound) => {}
+                Err(error) => return Err(error).with_context(|| format!("reading {map}")),
+            }
         }
+        Ok(None)
     }
 
     /// Forgets every flow.
@@ -140,10 +149,12 @@ impl Harness {
     /// # Errors
     /// [`aya::maps::MapError`].
     pub fn forget_flows(&mut self) -> Result<()> {
-        let mut flows: KernelHash<_, FlowKey, Flow> = self.map("FLOWS")?.try_into()?;
-        let keys: Vec<_> = flows.keys().collect::<Result<_, _>>()?;
-        for key in keys {
-            flows.remove(&key)?;
+        for map in FLOW_TABLES {
+            let mut flows: KernelHash<_, FlowKey, Flow> = self.map(map)?.try_into()?;
+            let keys: Vec<_> = flows.keys().collect::<Result<_, _>>()?;
+            for key in keys {
+                flows.remove(&key)?;
+            }
         }
         Ok(())
     }

@@ -17,14 +17,16 @@ struct Row {
     is_egress: bool,
     /// The program that makes the flows which this one knows.
     tracked_by: &'static str,
+    /// The program that sees what goes the other way.
+    answered_by: &'static str,
 }
 
 const ROWS: [Row; 5] = [
-    row("cgroup_egress", "baseline_cgroup", Hook::CgroupEgress, true, "cgroup_egress"),
-    row("cgroup_ingress", "baseline_cgroup", Hook::CgroupIngress, false, "cgroup_ingress"),
-    row("tc_egress", "baseline_tc", Hook::TcEgress, true, "tc_egress"),
-    row("tc_ingress", "baseline_tc", Hook::TcIngress, false, "tc_ingress"),
-    row("uplink", "baseline_xdp", Hook::Xdp, false, "tc_ingress"),
+    row("cgroup_egress", "baseline_cgroup", Hook::CgroupEgress, true, "cgroup_egress", "cgroup_ingress"),
+    row("cgroup_ingress", "baseline_cgroup", Hook::CgroupIngress, false, "cgroup_ingress", "cgroup_egress"),
+    row("tc_egress", "baseline_tc", Hook::TcEgress, true, "tc_egress", "tc_ingress"),
+    row("tc_ingress", "baseline_tc", Hook::TcIngress, false, "tc_ingress", "tc_egress"),
+    row("uplink", "baseline_xdp", Hook::Xdp, false, "tc_ingress", "tc_egress"),
 ];
 
 const fn row(
@@ -33,8 +35,9 @@ const fn row(
     hook: Hook,
     is_egress: bool,
     tracked_by: &'static str,
+    answered_by: &'static str,
 ) -> Row {
-    Row { program, baseline, hook, is_egress, tracked_by }
+    Row { program, baseline, hook, is_egress, tracked_by, answered_by }
 }
 
 /// Turns that each figure is the median of, and runs of a program in a turn.
@@ -72,6 +75,9 @@ fn measure_row(harness: &mut Harness, row: &Row, version: u8, figures: &mut Vec<
     harness.forget_flows()?;
     harness.set_tuple(tuple(&frame(40_000, PORT, ACK)))?;
     let passes = harness.run(row.tracked_by, &frame(40_000, PORT, SYN), 1)?.0;
+    let answer = self::frame(version, !row.is_egress, PORT, 40_000, SYN | ACK);
+    harness.run(row.answered_by, &answer, 1)?;
+    harness.run(row.tracked_by, &frame(40_000, PORT, ACK), 1)?;
     let established = frame(40_000, PORT, ACK);
     let denied = frame(40_000, PORT + 1, SYN);
 

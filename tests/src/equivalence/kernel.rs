@@ -48,7 +48,8 @@ pub struct Kernel {
     compiler: Compiler,
     world: World,
     tables: Tables,
-    flows: HashMap<MapData, FlowKey, Flow>,
+    /// Established flows, and the others.
+    flows: [HashMap<MapData, FlowKey, Flow>; 2],
     fragments: HashMap<MapData, FragmentKey, Fragment>,
     has_fragments: bool,
     counters: PerCpuArray<MapData, Count>,
@@ -98,7 +99,7 @@ impl Kernel {
             compiler: Compiler::default(),
             world: World::default(),
             tables,
-            flows: lru(&pins, "FLOWS")?,
+            flows: [lru(&pins, "FLOWS")?, lru(&pins, "EMBRYOS")?],
             fragments: lru(&pins, "FRAGMENTS")?,
             has_fragments: false,
             counters,
@@ -133,9 +134,11 @@ impl Kernel {
     }
 
     fn forget(&mut self) {
-        let keys: Vec<FlowKey> = self.flows.keys().map(|key| key.expect("flows can be listed")).collect();
-        for key in keys {
-            let _ = self.flows.remove(&key);
+        for flows in &mut self.flows {
+            let keys: Vec<FlowKey> = flows.keys().map(|key| key.expect("flows can be listed")).collect();
+            for key in keys {
+                let _ = flows.remove(&key);
+            }
         }
         if std::mem::take(&mut self.has_fragments) {
             let keys: Vec<FragmentKey> =
@@ -187,11 +190,12 @@ impl Implementation for Kernel {
 
     /// Time can't be moved, so the flows are made older.
     fn wait(&mut self, seconds: u64) {
-        let entries: Vec<(FlowKey, Flow)> =
-            self.flows.iter().map(|entry| entry.expect("flows can be listed")).collect();
-        for (key, flow) in entries {
-            let seen = flow.seen - seconds * u64::from(self.hz);
-            self.flows.insert(key, Flow { seen, ..flow }, 0).expect("the entry is there");
+        for flows in &mut self.flows {
+            let entries: Vec<(FlowKey, Flow)> = flows.iter().map(|entry| entry.expect("flows can be listed")).collect();
+            for (key, flow) in entries {
+                let seen = flow.seen - seconds * u64::from(self.hz);
+                flows.insert(key, Flow { seen, ..flow }, 0).expect("the entry is there");
+            }
         }
     }
 

@@ -13,7 +13,7 @@ pub struct Timeouts {
     pub tcp_embryonic: f64,
     /// TCP, packets both ways.
     pub tcp_established: f64,
-    /// TCP after FIN or RST.
+    /// TCP after FIN, or RST and nothing to the contrary since.
     pub tcp_closing: f64,
     /// UDP, packets one way only.
     pub udp_one_way: f64,
@@ -30,7 +30,7 @@ impl Timeouts {
     #[must_use]
     pub(super) const fn of(&self, flow: &Flow) -> f64 {
         match flow.protocol {
-            TCP if flow.closing => self.tcp_closing,
+            TCP if flow.closing.is_some() => self.tcp_closing,
             TCP if flow.replied => self.tcp_established,
             TCP => self.tcp_embryonic,
             UDP if flow.replied => self.udp_stream,
@@ -53,10 +53,19 @@ pub(super) struct Flow {
     /// When a packet of it last passed, in seconds.
     pub seen: f64,
     pub replied: bool,
-    /// TCP saw FIN or RST.
-    pub closing: bool,
+    /// How TCP closes, if it does.
+    pub closing: Option<Close>,
     /// What each end's side allowed, in the order of `ends`.
     pub permissions: [Option<Permission>; 2],
+}
+
+/// How a TCP flow closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Close {
+    /// By FIN, or by a RST for an answer: for good.
+    Good,
+    /// By a RST that seems to come from this end: until the other one goes on.
+    Reset(usize),
 }
 
 /// What one side allowed, so that it can be asked again.
@@ -86,7 +95,7 @@ impl Flow {
             echo,
             seen: now,
             replied: false,
-            closing: false,
+            closing: None,
             permissions: [None, None],
         }
     }
@@ -116,21 +125,27 @@ impl Flow {
 
     /// Whether a SYN begins another flow than this one.
     pub(super) fn is_another(&self, syn: &Packet) -> bool {
-        self.closing || (self.replied && self.end((syn.source, syn.ports().0)) == 1)
+        self.closing.is_some() || (self.replied && self.end((syn.source, syn.ports().0)) == 1)
     }
 
     /// A packet of the flow passed.
     pub(super) fn note(&mut self, packet: &Packet, now: f64) {
         self.seen = now;
         let (source, _) = packet.ports();
+        let end = self.end((packet.source, source));
+        let is_first_answer = end == 1 && !self.replied;
         // A SYN of the other end's own is no answer: both open at the same time.
-        if self.end((packet.source, source)) == 1 && !packet.message.opens_tcp() {
+        if end == 1 && !packet.message.opens_tcp() {
             self.replied = true;
         }
-        if let Message::Tcp { flags, .. } = packet.message
-            && flags & (FIN | RST) != 0
-        {
-            self.closing = true;
-        }
+        let Message::Tcp { flags, .. } = packet.message else { return };
+        self.closing = match self.closing {
+            _ if flags & FIN != 0 => Some(Close::Good),
+            Some(Close::Good) => Some(Close::Good),
+            None if flags & RST != 0 && is_first_answer => Some(Close::Good),
+            _ if flags & RST != 0 => Some(Close::Reset(end)),
+            Some(Close::Reset(by)) if by != end && !packet.message.opens_tcp() => None,
+            as_before => as_before,
+        };
     }
 }

@@ -52,9 +52,11 @@ pub(super) struct World {
     classes: HashMap<PortIndex, u16>,
     rows: HashMap<RowKey, Row>,
     rules: HashMap<RuleKey, RuleRef>,
-    flows: RefCell<HashMap<FlowKey, &'static FlowCell>>,
+    flows: RefCell<Lru>,
+    embryos: RefCell<Lru>,
     fragments: RefCell<HashMap<FragmentKey, Fragment>>,
     pub(super) room_for_flows: usize,
+    pub(super) room_for_embryos: usize,
     /// Bits of [`Place`] by workload.
     pub(super) places: HashMap<Who, u32>,
     /// Rules whose hit was counted, and packets that were news.
@@ -73,8 +75,10 @@ impl World {
             rows: HashMap::new(),
             rules: HashMap::new(),
             flows: RefCell::default(),
+            embryos: RefCell::default(),
             fragments: RefCell::default(),
             room_for_flows: usize::MAX,
+            room_for_embryos: usize::MAX,
             places: HashMap::new(),
             hits: RefCell::default(),
             news: RefCell::default(),
@@ -118,6 +122,11 @@ impl World {
     /// Forgets what an identity means, as a full table would.
     pub(super) fn lose_identity(&mut self, who: Who) {
         self.identities.remove(&u32::from(who));
+    }
+
+    /// Gives `who` a slot whose bit in a row is also that of `other`.
+    pub(super) fn share_bit(&mut self, who: Who, other: Who) {
+        self.identity(who).slots[0] = slot(other) + crate::abi::ROW_BITS as u16;
     }
 
     fn identity(&mut self, who: Who) -> &mut Identity {
@@ -167,16 +176,26 @@ impl World {
         self.control.generation += 1;
     }
 
+    /// Denies what belongs to no known flow.
+    pub(super) fn deny_midstream(&mut self) {
+        self.control.settings.denies_midstream = 1;
+    }
+
     pub(super) fn wait(&self, seconds: u64) {
         self.now.set(self.now.get() + seconds * u64::from(HZ));
     }
 
     pub(super) fn flows(&self) -> usize {
-        self.flows.borrow().len()
+        self.flows.borrow().0.len()
+    }
+
+    pub(super) fn embryos(&self) -> usize {
+        self.embryos.borrow().0.len()
     }
 
     pub(super) fn forget_flows(&self) {
-        self.flows.borrow_mut().clear();
+        self.flows.borrow_mut().0.clear();
+        self.embryos.borrow_mut().0.clear();
     }
 
     /// `who` sends, as the hook at its cgroup sees it.
@@ -303,16 +322,21 @@ impl Tables for World {
     }
 
     fn flow(&self, key: &FlowKey) -> Option<&FlowCell> {
-        self.flows.borrow().get(key).copied()
+        self.flows.borrow_mut().get(key)
     }
 
-    fn insert_flow(&self, key: &FlowKey, flow: &Flow) -> bool {
-        let mut flows = self.flows.borrow_mut();
-        if flows.len() >= self.room_for_flows || flows.contains_key(key) {
-            return false;
+    fn embryo(&self, key: &FlowKey) -> Option<&FlowCell> {
+        self.embryos.borrow_mut().get(key)
+    }
+
+    fn insert_embryo(&self, key: &FlowKey, flow: &Flow) -> bool {
+        self.embryos.borrow_mut().insert(key, flow, self.room_for_embryos)
+    }
+
+    fn establish(&self, key: &FlowKey, flow: &FlowCell) {
+        if self.flows.borrow_mut().insert(key, &flow.flow(), self.room_for_flows) {
+            self.embryos.borrow_mut().0.retain(|(of, _)| of != key);
         }
-        flows.insert(*key, Box::leak(Box::new(FlowCell::new(*flow))));
-        true
     }
 
     fn fragment(&self, key: &FragmentKey) -> Option<Fragment> {
@@ -321,6 +345,31 @@ impl Tables for World {
 
     fn remember_fragment(&self, key: &FragmentKey, fragment: &Fragment) {
         self.fragments.borrow_mut().insert(*key, *fragment);
+    }
+}
+
+/// Flows in the order of their use, the last one last.
+#[derive(Default)]
+struct Lru(Vec<(FlowKey, &'static FlowCell)>);
+
+impl Lru {
+    fn get(&mut self, key: &FlowKey) -> Option<&'static FlowCell> {
+        let place = self.0.iter().position(|(of, _)| of == key)?;
+        let entry = self.0.remove(place);
+        self.0.push(entry);
+        Some(entry.1)
+    }
+
+    /// The one that was used longest ago gives way.
+    fn insert(&mut self, key: &FlowKey, flow: &Flow, room: usize) -> bool {
+        if room == 0 || self.get(key).is_some() {
+            return false;
+        }
+        if self.0.len() >= room {
+            self.0.remove(0);
+        }
+        self.0.push((*key, Box::leak(Box::new(FlowCell::new(*flow)))));
+        true
     }
 }
 

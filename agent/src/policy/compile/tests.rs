@@ -53,7 +53,7 @@ fn a_rule_sets_its_peer_in_the_classes_of_its_ports_and_nowhere_else() {
     let (subject, _) = compiled.subjects[&set(&[1])];
     let slot = compiled.slots[&PEER];
     let allows = |class: u16, slot: u16| {
-        compiled.rows.get(&RowKey::new(0, subject, Direction::Ingress, class)).is_some_and(|row| row.allows(slot))
+        compiled.rows.get(&RowKey::new(0, subject, Direction::Ingress, class)).is_some_and(|row| row.may_allow(slot))
     };
     let https = compiled.ports.of(&TCP_443)[0];
     for class in compiled.ports.of(&ANY_TCP) {
@@ -72,22 +72,41 @@ fn the_groups_of_a_workload_add_up_and_the_first_rule_gives_its_name() {
     );
     let (both, _) = compiled.subjects[&set(&[1, 2])];
     let row = RowKey::new(0, both, Direction::Ingress, CLASS_ANY);
-    assert!(compiled.rows[&row].allows(compiled.slots[&PEER]) && compiled.rows[&row].allows(SLOT_HOST));
+    assert!(compiled.rows[&row].may_allow(compiled.slots[&PEER]) && compiled.rows[&row].may_allow(SLOT_HOST));
     let named = |slot| compiled.rules[&RuleKey { row, slot, reserved: 0 }].rule;
     assert_ne!(named(compiled.slots[&PEER]), named(SLOT_HOST));
 }
 
 #[test]
 fn only_rules_of_local_subjects_take_slots() {
-    let cidr =
-        |index: u32| Peer::Cidr(format!("10.{}.{}.0/24", index / 256, index % 256).parse::<IpNet>().expect("a CIDR"));
-    let remote = group(2, vec![rule(&(0..6_000).map(cidr).collect::<Vec<_>>(), None)], None);
+    let cidr = |index: u32| Peer::Cidr(IpNet::from(std::net::IpAddr::from(index.to_be_bytes())));
+    let remote = group(2, vec![rule(&(0..65_534).map(cidr).collect::<Vec<_>>(), None)], None);
     let compiled = compile_all(vec![group(1, vec![rule(&[PEER], None)], None), remote.clone()], &[&[1]]);
     assert_eq!(compiled.slots.len(), 1);
 
     let policy = PolicySet { groups: vec![remote], workloads: Vec::new() };
     let refused = compile(&policy, &BTreeSet::from([set(&[2])]), &mut RuleNumbers::default());
-    assert!(matches!(refused, Err(TooLarge::Slots(_))), "{refused:?}");
+    assert!(matches!(refused, Err(TooLarge::Slots(65_536))), "{refused:?}");
+}
+
+#[test]
+fn ten_thousand_local_groups_with_ten_rules_each_fit() {
+    const GROUPS: u32 = 10_000;
+    let rules = |id: u32| {
+        let port =
+            |index: u32| PortMatch::Ports { protocol: 6, first: 8_000 + index as u16, last: 8_000 + index as u16 };
+        let peer = |index: u32| Peer::Group(GroupId((id * 7 + index * 13) % GROUPS));
+        (0..10).map(|index| rule(&[peer(index)], Some(&[port(index)]))).collect()
+    };
+    let groups = (0..GROUPS).map(|id| group(id, rules(id), None)).collect();
+    let policy = PolicySet { groups, workloads: Vec::new() };
+    let sets: BTreeSet<GroupSet> = (0..GROUPS).map(|id| set(&[id])).collect();
+    let began = std::time::Instant::now();
+    let compiled = compile(&policy, &sets, &mut RuleNumbers::default()).expect("the policy fits");
+    assert!(began.elapsed().as_secs() < 20, "compiling does not grow with the square of the groups");
+    assert_eq!((compiled.rows.len(), compiled.rules.len(), compiled.slots.len()), (100_000, 100_000, 10_000));
+    let (row, rule) = compiled.rules.iter().next().map(|(key, rule)| (key, rule.rule)).expect("100,000 of them");
+    assert!(compiled.rows[&row.row].may_allow(row.slot) && rule < 100_000);
 }
 
 #[test]
