@@ -56,7 +56,7 @@ fn compute_after(
     numbers: &mut Numbers,
     before: &impl Held,
 ) -> Desired {
-    let policy = Arc::new(PolicySet { groups, workloads: Vec::new() });
+    let policy = Arc::new(PolicySet { groups, ..PolicySet::default() });
     let hosts = BTreeSet::from([ip("10.0.0.1"), ip("127.0.0.1")]);
     desired(
         Inputs { policy: &policy, policy_is_new: true, workloads, host_addresses: &hosts, scopes: &[] },

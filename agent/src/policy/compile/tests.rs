@@ -35,7 +35,7 @@ fn set(ids: &[u32]) -> GroupSet {
 }
 
 fn compile_all(groups: Vec<SecurityGroup>, sets: &[&[u32]]) -> CompiledPolicy {
-    let policy = PolicySet { groups, workloads: Vec::new() };
+    let policy = PolicySet { groups, ..PolicySet::default() };
     let sets = sets.iter().map(|ids| set(ids)).collect();
     compile(&policy, &sets, &mut RuleNumbers::default()).expect("a small policy")
 }
@@ -85,7 +85,7 @@ fn only_rules_of_local_subjects_take_slots() {
     let compiled = compile_all(vec![group(1, vec![rule(&[PEER], None)], None), remote.clone()], &[&[1]]);
     assert_eq!(compiled.slots.len(), 1);
 
-    let policy = PolicySet { groups: vec![remote], workloads: Vec::new() };
+    let policy = PolicySet { groups: vec![remote], ..PolicySet::default() };
     let refused = compile(&policy, &BTreeSet::from([set(&[2])]), &mut RuleNumbers::default());
     assert!(matches!(refused, Err(TooLarge::Slots(_))), "{refused:?}");
 }
