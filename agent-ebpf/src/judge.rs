@@ -16,7 +16,7 @@ mod evaluate;
 mod flow;
 mod related;
 
-pub use evaluate::{Evaluation, Subject, evaluate};
+pub use evaluate::{Evaluation, Subject, evaluate, guardrail};
 pub use related::is_related;
 
 use crate::abi::{Address, Direction, End, Fragment, IDENTITY_WORLD, Party, Place, RULE_NONE, Reason, Stamp, Verdict};
@@ -234,6 +234,10 @@ pub fn judge_in_place<T: Tables>(
         Direction::Egress => tables.party(&packet.destination),
         Direction::Ingress => tables.party(&packet.source),
     };
+    if subject.is_guarded() {
+        let own = if direction == Direction::Egress { &packet.source } else { &packet.destination };
+        packet.here = tables.party(own).identity;
+    }
     if is_foreign(local, &peer) && subject.is_governed() {
         return Judgement::denied(subject, Reason::Spoofed, direction, peer.workload);
     }
@@ -258,8 +262,8 @@ pub fn judge_in_place<T: Tables>(
     }
     // A bridge floods, say. It must not make this workload the owner of another's end, who could then answer for it.
     let is_misaddressed = direction == Direction::Ingress && is_misaddressed(tables, packet, local);
-    let seen = if is_misaddressed { Seen::Address } else { local.seen };
-    judge_flow(tables, packet, local, seen, direction, subject, &peer)
+    let vouches = local.seen != Seen::Address && !is_misaddressed;
+    judge_flow(tables, packet, local, vouches, direction, subject, &peer)
 }
 
 /// What a scope says of a workload that is not known yet; `None` where it allows it or there is no scope.
@@ -293,14 +297,15 @@ pub fn judge_call<T: Tables>(tables: &T, destination: &Address, packet: &Packet,
         // Within the host's own network namespace its addresses are loopback; only the packet's interface tells.
         return Judgement::quiet(Reason::Deferred, role);
     }
-    let evaluation = tables.evaluate(subject, peer.identity, role, packet.service());
-    match evaluation.allowed_by {
-        Ok(_) => Judgement {
-            rule: evaluation.rule,
-            peer_workload: peer.workload,
-            ..Judgement::quiet(evaluation.reason(), role)
-        },
-        Err(reason) => Judgement::denied(subject, reason, role, peer.workload),
+    // The address is not chosen yet: a guardrail that names it is left to the packets.
+    let evaluation = tables.evaluate(subject, [local.identity; 2], peer.identity, role, packet.service());
+    Judgement {
+        verdict: subject.verdict(evaluation, role),
+        reason: evaluation.reason(),
+        role,
+        rule: evaluation.rule(),
+        peer_workload: peer.workload,
+        is_news: !evaluation.is_allowed(),
     }
 }
 

@@ -122,6 +122,8 @@ pub struct Packet {
     pub quote: u32,
     /// Bytes from the IP header on.
     pub length: u32,
+    /// The identity behind the local end's address; the decision fills it in, where there are guardrails to ask.
+    pub here: u32,
 }
 
 impl Packet {
@@ -139,6 +141,7 @@ impl Packet {
         fragment_id: 0,
         quote: 0,
         length: 0,
+        here: 0,
     };
 
     /// The canonical flow key, and the end that sent the packet.

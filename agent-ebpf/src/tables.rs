@@ -4,7 +4,7 @@ use crate::abi::{
     Address, Control, Direction, Flow, FlowKey, Fragment, FragmentKey, Identity, IdentityKey, Party, PortIndex, Row,
     RowKey, RuleKey, RuleRef,
 };
-use crate::judge::{Evaluation, Subject, evaluate};
+use crate::judge::{Evaluation, Subject, evaluate, guardrail};
 use crate::track::FlowCell;
 
 /// Everything that a decision may ask. None of it fails loudly: what is not there is not known, and not known is not
@@ -47,12 +47,21 @@ pub trait Tables {
     }
     /// The first fragment of a datagram.
     fn fragment(&self, key: &FragmentKey) -> Option<Fragment>;
-    /// [`evaluate`]; the kernel's tables call it as a function of its own, which the verifier then walks through once.
-    fn evaluate(&self, subject: Subject, peer: u32, role: Direction, service: PortIndex) -> Evaluation
+    /// [`guardrail`], of whom the local workload is by itself and by its address, then [`evaluate`]; the kernel's tables call
+    /// them as functions of their own, which the verifier then walks through once.
+    fn evaluate(
+        &self,
+        subject: Subject,
+        identities: [u32; 2],
+        peer: u32,
+        role: Direction,
+        service: PortIndex,
+    ) -> Evaluation
     where
         Self: Sized,
     {
-        evaluate(self, subject, peer, role, service)
+        let denial = if subject.is_guarded() { guardrail(self, identities, peer, role, service) } else { None };
+        denial.unwrap_or_else(|| evaluate(self, subject, peer, role, service))
     }
     /// Remembers a first fragment; without room its later ones are denied.
     fn remember_fragment(&self, key: &FragmentKey, fragment: &Fragment);

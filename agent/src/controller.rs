@@ -22,7 +22,7 @@ use crate::kernel::readings::KernelReadings;
 use crate::kernel::tables::{Applied, Tables};
 use crate::metrics::Metrics;
 use crate::metrics::health::Health;
-use crate::policy::compile::{GroupSet, TooLarge};
+use crate::policy::compile::{GroupSet, RulePlace, TooLarge};
 use crate::policy::model::PolicySet;
 use crate::policy::problem::Problem;
 use crate::source::{Change, Fact};
@@ -416,16 +416,21 @@ impl Controller {
     /// The names of everything that has a number.
     fn names(&self, state: &State) -> Names {
         let groups: BTreeMap<_, _> = self.policy.groups.iter().map(|group| (group.id, group)).collect();
+        let guardrails: BTreeMap<_, _> = self.policy.guardrails.iter().map(|rail| (&rail.name, rail)).collect();
         let rules = self.numbers.rules.iter().filter_map(|(place, number)| {
-            let group = groups.get(&place.group)?;
-            let (_, rule) = group.rules(place.direction).nth(place.index)?;
-            let flow_rule = FlowRule {
-                group: group.name.clone(),
-                direction: place.direction.as_str().to_owned(),
-                index: place.index,
-                description: rule.description.clone(),
+            let (name, direction, index, description) = match place {
+                RulePlace::Rule { group, direction, index } => {
+                    let group = groups.get(group)?;
+                    let (_, rule) = group.rules(*direction).nth(*index)?;
+                    (&group.name, direction.as_str(), *index, &rule.description)
+                }
+                RulePlace::Deny { guardrail, index } => {
+                    let entry = guardrails.get(guardrail)?.entries.get(*index)?;
+                    (guardrail, FlowRule::DENY, *index, &entry.description)
+                }
             };
-            Some((number, flow_rule))
+            let (group, direction) = (name.clone(), direction.to_owned());
+            Some((number, FlowRule { group, direction, index, description: description.clone() }))
         });
         let names_of =
             |ids: &GroupSet| ids.iter().filter_map(|id| groups.get(id)).map(|group| group.name.clone()).collect();

@@ -144,7 +144,7 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
     let of_local = inputs.workloads.iter().zip(&groups).filter(|(workload, _)| workload.local);
     let sets: BTreeSet<GroupSet> = of_local.map(|(_, groups)| groups.clone()).collect();
     let (policy, flips, mut warnings) = numbers.compile(inputs.policy, inputs.policy_is_new, sets)?;
-    let cover = Arc::new(Cover::new(&policy.slots));
+    let cover = Arc::new(Cover::new(&policy));
     let meanings = Meanings::new(&policy, cover.clone());
     let claims = claims(inputs.workloads, inputs.host_addresses);
 

@@ -38,6 +38,9 @@ pub struct StatusView {
     pub groups: u64,
     /// Rules in force.
     pub rules: u64,
+    /// Guardrails in force.
+    #[serde(default)]
+    pub guardrails: u64,
     /// Entries and capacity of each map.
     pub maps: Vec<MapView>,
 }
@@ -171,15 +174,20 @@ pub struct IcmpView {
     pub code: u8,
 }
 
-/// The rule behind a verdict.
+/// The rule or deny entry behind a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowRule {
-    /// The group whose rule it is.
+    /// The group whose rule it is, or the guardrail whose deny entry it is.
     pub group: String,
-    /// `ingress` or `egress`.
+    /// `ingress` or `egress`; [`FlowRule::DENY`] for a deny entry.
     pub direction: String,
     /// Index within its direction, from 0.
     pub index: usize,
     /// Its description.
     pub description: Option<String>,
+}
+
+impl FlowRule {
+    /// The direction of a guardrail's deny entries.
+    pub const DENY: &str = "deny";
 }

@@ -118,7 +118,7 @@ fn agrees(expected: &Answer, found: &Outcome) -> bool {
     let is_unasked = expected.reasons.iter().any(|reason| matches!(reason, Reason::NeverCut | Reason::NotLocal));
     let is_same = |(verdict, reason)| verdict == expected.verdict && expected.reasons.contains(&reason);
     let verdict = is_unasked || found.verdict.is_none_or(is_same);
-    let rule = found.rule.is_none_or(|rule| expected.rules.contains(&rule));
+    let rule = found.rule.as_ref().is_none_or(|rule| expected.rules.contains(rule));
     passes && verdict && rule
 }
 

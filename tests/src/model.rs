@@ -1,6 +1,6 @@
 //! The reference model: what a policy means, slow and obvious, written from the design and not from the implementation.
 //!
-//! It shares the input types with the implementation (the validated policy, the workloads) and the words for verdicts and
+//! It shares the input types with the implementation (the validated policy, the workloads) and the words for places, verdicts and
 //! reasons, and nothing else: no compiled tables, no port classes, no identities, no generation. A flow is judged again by the
 //! rules at every packet, so that "a change holds at the next packet" needs no bookkeeping here.
 //!
@@ -29,6 +29,9 @@
 //!   where the flow passes now; otherwise the rules say, as for any ICMP message. It doesn't keep the flow awake.
 //! - **An echo request opens an ICMP flow**, named by client, server and identifier. Every other message, and an answer that
 //!   nobody asked for, is judged by itself each time: it can't be replied to.
+//! - **Guardrails** are asked before the rules, of every workload, at each end. An entry names an end by what is behind the
+//!   packet's address there, as a rule names a peer; at the local end by the workload's own groups too, which need no address.
+//!   Neither audit nor `established: keep` softens them.
 //! - **On loopback nothing is looked at**, and nothing remembered.
 //! - **A later fragment** is judged as a packet with its first one's ports. A first fragment was seen even where it was
 //!   denied. TCP flags are in the first fragment alone.
@@ -222,11 +225,15 @@ impl Model {
         if is_syn && flow.is_another(packet) {
             return None;
         }
+        let (own, _) = packet.own_end(subject.direction);
         let end = flow.end(packet.own_end(subject.direction));
         let judged = flow.permissions[end].clone();
         if let Some(permission) = &judged
             && permission.kept
             && permission.workload == self.name_of(subject)
+            && self
+                .denying(Subject { direction: permission.direction, ..subject }, own, permission.peer, &permission.port)
+                .is_empty()
         {
             if self.leaves_a_trace(packet, subject) {
                 self.flows[index].note(packet, now);
@@ -241,13 +248,13 @@ impl Model {
                 (direction, packet.peer(subject.direction), flow.port.clone())
             }
         };
-        let ruling = self.rule_on(Subject { direction, ..subject }, peer, &port);
+        let ruling = self.rule_on(Subject { direction, ..subject }, own, peer, &port);
         let may_speak_for_itself =
             direction != subject.direction && if packet.protocol() == TCP { is_syn } else { judged.is_none() };
         if may_speak_for_itself && (judged.is_none() || !ruling.passes()) {
             // Audit would be wrong of what is allowed by itself.
-            let own = self.rule_on(subject, packet.peer(subject.direction), &packet.port());
-            if ruling.leniency() < own.leniency() {
+            let by_itself = self.rule_on(subject, own, packet.peer(subject.direction), &packet.port());
+            if ruling.leniency() < by_itself.leniency() {
                 return None;
             }
         }
@@ -264,7 +271,8 @@ impl Model {
 
     /// Judges a packet by itself, and tracks what may be replied to.
     fn by_itself(&mut self, packet: &Packet, subject: Subject, now: f64) -> Answer {
-        let ruling = self.rule_on(subject, packet.peer(subject.direction), &packet.port());
+        let (own, _) = packet.own_end(subject.direction);
+        let ruling = self.rule_on(subject, own, packet.peer(subject.direction), &packet.port());
         if ruling.passes() && packet.may_be_replied_to() && self.leaves_a_trace(packet, subject) {
             let permission = Permission {
                 workload: self.name_of(subject),
@@ -329,11 +337,10 @@ impl Model {
         if permission.workload != self.name_of(subject) {
             return false;
         }
-        if permission.kept {
-            return true;
-        }
+        let (own, _) = quoted.own_end(quoted_direction);
         let asked = Subject { direction: permission.direction, ..subject };
-        self.rule_on(asked, permission.peer, &permission.port).passes()
+        let ruling = self.rule_on(asked, own, permission.peer, &permission.port);
+        ruling.passes() || permission.kept && !matches!(ruling, Ruling::Guarded(_))
     }
 
     /// The packet with its ports: itself, or for a later fragment what its first one said, if that was seen.
@@ -451,6 +458,9 @@ fn answer(ruling: &Ruling, established: bool) -> Answer {
         Ruling::Allowed(rules) => Answer { verdict: Verdict::Allow, reasons: vec![Reason::Rule], rules: rules.clone() },
         Ruling::Audited => Answer::new(Verdict::Audit, &[Reason::NoRule]),
         Ruling::Denied => Answer::new(Verdict::Deny, &[Reason::NoRule]),
+        Ruling::Guarded(entries) => {
+            Answer { verdict: Verdict::Deny, reasons: vec![Reason::Guardrail], rules: entries.clone() }
+        }
     };
     if established {
         answer.reasons.push(Reason::Established);

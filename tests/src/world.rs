@@ -131,7 +131,8 @@ pub fn world(random: &mut Random, stage: &Stage) -> World {
             local: kind != "remote",
         });
     }
-    let policy = PolicySet { groups: policy::groups(random), workloads: Vec::new() };
+    let policy =
+        PolicySet { groups: policy::groups(random), guardrails: policy::guardrails(random), workloads: Vec::new() };
     World { policy, workloads, host: HOST.map(ip).to_vec() }
 }
 

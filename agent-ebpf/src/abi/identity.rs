@@ -13,6 +13,8 @@ pub const INTERFACES: u32 = 16_384;
 pub const IDENTITIES: u32 = 131_072;
 /// Slots (named groups, CIDRs and entities) of one identity. A workload with more is denied altogether ([`Identity::FULL`]).
 pub const MAX_IDENTITY_SLOTS: usize = 32;
+/// Deny entries of all guardrails together. A policy that has more is refused whole.
+pub const DENY_ENTRIES: usize = 128;
 /// The highest number of an identity; after it numbers begin again.
 pub const MAX_IDENTITY: u32 = (1 << 30) - 1;
 /// The highest number of a workload; after it numbers begin again.
@@ -129,9 +131,11 @@ pub struct Identity {
     pub count: u16,
     /// As a peer: slots of the groups, CIDRs and entities that rules on this host name.
     pub slots: [u16; MAX_IDENTITY_SLOTS],
+    /// As either end of a flow: the guardrails' deny entries that name it.
+    pub denied: Denied,
 }
 
-const _: () = assert!(size_of::<Identity>() == 8 + 2 * MAX_IDENTITY_SLOTS);
+const _: () = assert!(size_of::<Identity>() == 8 + 2 * MAX_IDENTITY_SLOTS + size_of::<Denied>());
 
 impl Identity {
     /// In at least one group: ingress is denied unless a rule allows it.
@@ -147,8 +151,12 @@ impl Identity {
     /// A table had no room for this identity: it is denied altogether.
     pub const FULL: u16 = 16;
 
+    /// The policy has guardrails: they are asked before any rule.
+    pub const GUARDED: u16 = 64;
+
     /// No group, no slot: nobody that a rule names.
-    pub const NOBODY: Self = Self { subject: 0, flags: 0, count: 0, slots: [0; MAX_IDENTITY_SLOTS] };
+    pub const NOBODY: Self =
+        Self { subject: 0, flags: 0, count: 0, slots: [0; MAX_IDENTITY_SLOTS], denied: Denied::NOTHING };
 
     /// Whether all of `flags` are set.
     #[inline(always)]
@@ -161,6 +169,31 @@ impl Identity {
 impl Default for Identity {
     fn default() -> Self {
         Self::NOBODY
+    }
+}
+
+/// The deny entries that name somebody, by the side on which they do: one bit per entry. An entry denies a flow whose sender is
+/// in its `from` and whose receiver is in its `to`, so that two words a side say which entries may concern a flow, however many
+/// addresses, groups and ports they list.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Denied {
+    /// Entries whose `from` it is in.
+    pub from: [u64; DENY_ENTRIES / 64],
+    /// Entries whose `to` it is in.
+    pub to: [u64; DENY_ENTRIES / 64],
+}
+
+impl Denied {
+    /// No entry names it.
+    pub const NOTHING: Self = Self { from: [0; DENY_ENTRIES / 64], to: [0; DENY_ENTRIES / 64] };
+
+    /// Adds what `other` is in.
+    pub fn add(&mut self, other: &Self) {
+        for word in 0..DENY_ENTRIES / 64 {
+            self.from[word] |= other.from[word];
+            self.to[word] |= other.to[word];
+        }
     }
 }
 

@@ -71,7 +71,7 @@ pub struct RowKey {
     pub subject: u32,
     /// Port class.
     pub class: u16,
-    /// [`Direction`] as a number.
+    /// [`Direction`] as a number, or [`RowKey::DENY`].
     pub direction: u8,
     /// Which copy of the tables: 0 or 1.
     pub copy: u8,
@@ -80,6 +80,16 @@ pub struct RowKey {
 const _: () = assert!(size_of::<RowKey>() == 8);
 
 impl RowKey {
+    /// The direction of the rows whose bits are deny entries: subject 0, a row for each class.
+    pub const DENY: u8 = 2;
+
+    /// Key of the row with the deny entries for one class.
+    #[inline(always)]
+    #[must_use]
+    pub const fn deny(copy: u32, class: u16) -> Self {
+        Self { subject: 0, class, direction: Self::DENY, copy: copy as u8 }
+    }
+
     /// Key of one subject's row.
     #[inline(always)]
     #[must_use]

@@ -49,6 +49,18 @@ named! {
     }
 }
 
+impl Direction {
+    /// The same packet as seen from its other end.
+    #[inline(always)]
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Ingress => Self::Egress,
+            Self::Egress => Self::Ingress,
+        }
+    }
+}
+
 named! {
     /// The place in the kernel at which a packet or a system call was judged.
     Hook {
@@ -109,5 +121,7 @@ named! {
         TableFull = "table_full",
         /// A TCP segment of no known flow that opens none, where the agent is told to deny those.
         Midstream = "midstream",
+        /// A guardrail denies it, whatever rules say.
+        Guardrail = "guardrail",
     }
 }

@@ -73,6 +73,7 @@ fn handle(ctx: &SockAddrContext, hook: Hook, destination: Address) -> i32 {
         fragment_id: 0,
         quote: 0,
         length: 0,
+        here: 0,
     };
     let local = cgroup::owner_of_call();
     let judgement = if is_decidable(ctx, protocol_number) && !destination.is_loopback() {

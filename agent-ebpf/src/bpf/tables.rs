@@ -10,7 +10,7 @@ use bulkhead_ebpf::abi::{
     PORT_INDEXES, Party, Place, PortIndex, ROWS as MAX_ROWS, RULE_REFS as MAX_RULE_REFS, Row, RowKey, RuleKey, RuleRef,
     Settings,
 };
-use bulkhead_ebpf::judge::{Evaluation, Subject, evaluate};
+use bulkhead_ebpf::judge::{Evaluation, Subject, evaluate, guardrail};
 use bulkhead_ebpf::tables::Tables;
 use bulkhead_ebpf::track::FlowCell;
 
@@ -156,7 +156,20 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
-    fn evaluate(&self, subject: Subject, peer: u32, role: Direction, service: PortIndex) -> Evaluation {
+    fn evaluate(
+        &self,
+        subject: Subject,
+        [own, here]: [u32; 2],
+        peer: u32,
+        role: Direction,
+        service: PortIndex,
+    ) -> Evaluation {
+        if subject.is_guarded() {
+            let denial = ask_guardrails(own, here, peer, (role as u32) << 31 | service.0);
+            if denial != 0 {
+                return Evaluation::unpack(denial);
+            }
+        }
         Evaluation::unpack(evaluate_rules(subject.pack(), peer, role as u32, service.0))
     }
 
@@ -186,6 +199,14 @@ extern "C" fn party_of(address: *const Address) -> u64 {
 extern "C" fn evaluate_rules(subject: u64, peer: u32, role: u32, service: u32) -> u64 {
     let role = if role == Direction::Egress as u32 { Direction::Egress } else { Direction::Ingress };
     evaluate(&Kernel, Subject::unpack(subject), peer, role, PortIndex(service)).pack()
+}
+
+/// The guardrails, for the same reason; 0 where none denies.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ask_guardrails(own: u32, here: u32, peer: u32, asked: u32) -> u64 {
+    let role = if asked >> 31 == Direction::Egress as u32 { Direction::Egress } else { Direction::Ingress };
+    guardrail(&Kernel, [own, here], peer, role, PortIndex(asked & !(1 << 31))).map_or(0, Evaluation::pack)
 }
 
 #[inline(always)]

@@ -11,7 +11,7 @@ pub(super) fn judge_flow<T: Tables>(
     tables: &T,
     packet: &Packet,
     local: &Local,
-    seen: Seen,
+    vouches: bool,
     direction: Direction,
     subject: Subject,
     peer: &Party,
@@ -24,25 +24,6 @@ pub(super) fn judge_flow<T: Tables>(
     let alive = entry.filter(|flow| {
         flow.is_alive(settings, packet.protocol, now) && !(packet.opens_tcp() && opens_another(flow, sender))
     });
-
-    if let Some(flow) = alive {
-        let stamp = flow.stamp(end);
-        let is_held = stamp.holds(control.generation);
-        if stamp.was_allowed_for(local.workload) && local.workload != 0 && (is_held || stamp.keeps()) {
-            match seen {
-                // Another hook judged this flow for the same workload.
-                Seen::Interface(interface) if is_held => flow.notice_interface(end, u64::from(interface)),
-                Seen::Cgroup(cgroup) if is_held => flow.notice_owner(end, cgroup),
-                // `established: keep`: the flow is carried over to the new policy.
-                Seen::Interface(_) | Seen::Cgroup(_) => flow.renew(end, stamp.renewed(control.generation)),
-                Seen::Address => {}
-            }
-            if seen != Seen::Address {
-                follow(tables, flow, &key, Step::of(packet, sender));
-            }
-            return of_stamp(stamp, direction);
-        }
-    }
 
     if alive.is_none()
         && settings.denies_midstream != 0
@@ -60,34 +41,58 @@ pub(super) fn judge_flow<T: Tables>(
         }
         None => (direction, packet.service(), false),
     };
-    let mut evaluation = tables.evaluate(subject, peer.identity, role, service);
+    let ask = |role, service| tables.evaluate(subject, [local.identity, packet.here], peer.identity, role, service);
+    let mut evaluation = Evaluation::unpack(0);
+    let stamp = alive.map_or(Stamp::NONE, |flow| flow.stamp(end));
+    let was_allowed = stamp.was_allowed_for(local.workload) && local.workload != 0;
+    let is_held = was_allowed && stamp.holds(control.generation);
+    if !is_held {
+        evaluation = ask(role, service);
+    }
+    if let Some(flow) = alive {
+        // No promise outlives a guardrail.
+        if is_held || was_allowed && stamp.keeps() && !evaluation.is_guarded() {
+            if vouches {
+                match local.seen {
+                    // Another hook judged this flow for the same workload.
+                    Seen::Interface(interface) if is_held => flow.notice_interface(end, u64::from(interface)),
+                    Seen::Cgroup(cgroup) if is_held => flow.notice_owner(end, cgroup),
+                    // `established: keep`: the flow is carried over to the new policy.
+                    Seen::Interface(_) | Seen::Cgroup(_) => flow.renew(end, stamp.renewed(control.generation)),
+                    Seen::Address => {}
+                }
+                follow(tables, flow, &key, Step::of(packet, sender));
+            }
+            return of_stamp(stamp, direction);
+        }
+    }
+
     let mut final_role = role;
     // A TCP segment says whether it begins something. Another packet may only where this side has not judged the flow: a late
     // answer must not open a revoked flow from the other end.
     let may_open = if packet.protocol == protocol::TCP { packet.opens_tcp() } else { !is_judged };
-    let is_audited = is_judged && subject.audits(role);
-    if evaluation.allowed_by.is_err() && !is_audited && role != direction && may_open {
+    let verdict = subject.verdict(evaluation, role);
+    let is_denied = verdict == Verdict::Deny || verdict == Verdict::Audit && !is_judged;
+    if is_denied && role != direction && may_open {
         // Not allowed as part of that flow, but perhaps as a flow of its own the other way round.
-        let own = tables.evaluate(subject, peer.identity, direction, packet.service());
-        if own.allowed_by.is_ok() || subject.audits(direction) && !subject.audits(role) {
+        let own = ask(direction, packet.service());
+        if own.is_allowed() || verdict == Verdict::Deny && subject.verdict(own, direction) == Verdict::Audit {
             (evaluation, final_role) = (own, direction);
         }
     }
 
-    let judgement = match evaluation.allowed_by {
-        Ok(_) => Judgement {
-            verdict: Verdict::Allow,
-            reason: if local.flags & Place::SCOPE != 0 { Reason::Unidentified } else { evaluation.reason() },
-            role: final_role,
-            rule: evaluation.rule,
-            peer_workload: peer.workload,
-            is_news: local.workload != 0,
-        },
-        Err(reason) => Judgement::denied(subject, reason, final_role, peer.workload),
+    let is_unidentified = evaluation.is_allowed() && local.flags & Place::SCOPE != 0;
+    let judgement = Judgement {
+        verdict: subject.verdict(evaluation, final_role),
+        reason: if is_unidentified { Reason::Unidentified } else { evaluation.reason() },
+        role: final_role,
+        rule: evaluation.rule(),
+        peer_workload: peer.workload,
+        is_news: !evaluation.is_allowed() || local.workload != 0,
     };
     if judgement.verdict == Verdict::Deny {
         if let Some(flow) = alive
-            && seen != Seen::Address
+            && vouches
             && flow.stamp(end).workload() == local.workload
         {
             flow.revoke(end);
@@ -103,13 +108,15 @@ pub(super) fn judge_flow<T: Tables>(
     if begins != Begins::Nothing && !packet.may_be_replied_to() {
         return judgement;
     }
-    let side = match seen {
-        Seen::Address => return Judgement { is_news: false, ..judgement },
-        Seen::Cgroup(cgroup) => side(control.generation, local, subject, peer, &evaluation, &judgement, cgroup, 0),
-        Seen::Interface(interface) => {
-            side(control.generation, local, subject, peer, &evaluation, &judgement, 0, u64::from(interface))
-        }
+    if !vouches {
+        return Judgement { is_news: false, ..judgement };
+    }
+    let (owner, interface) = match local.seen {
+        Seen::Address => (0, 0),
+        Seen::Cgroup(cgroup) => (cgroup, 0),
+        Seen::Interface(interface) => (0, u64::from(interface)),
     };
+    let side = side(control.generation, local, subject, peer, evaluation.keeps(), &judgement, owner, interface);
     settle(tables, entry, begins, &key, packet, end, sender, &side, judgement, subject)
 }
 
@@ -155,13 +162,13 @@ fn side(
     local: &Local,
     subject: Subject,
     peer: &Party,
-    evaluation: &Evaluation,
+    keeps: bool,
     judgement: &Judgement,
     owner: u64,
     interface: u64,
 ) -> Side {
     let audits = judgement.verdict == Verdict::Audit;
-    let stamp = Stamp::allowed(local.workload, generation, evaluation.keeps, audits, !subject.is_governed());
+    let stamp = Stamp::allowed(local.workload, generation, keeps, audits, !subject.is_governed());
     let stamp = if local.flags & Place::SCOPE != 0 { stamp.of_unidentified() } else { stamp };
     let stamp = if peer.flags & (Party::LOCAL | Party::HOST) != 0 { stamp.with_peer_here() } else { stamp };
     let stamp = stamp.as_role(judgement.role);
@@ -184,19 +191,24 @@ fn settle<T: Tables>(
     subject: Subject,
 ) -> Judgement {
     let now = tables.now();
-    if let Some(flow) = entry {
-        match begins {
-            Begins::Nothing => {}
-            Begins::Anew => flow.restart(sender, packet.service(), now),
-            Begins::OtherWay => flow.turn(sender, packet.service(), now),
+    let existing = match entry {
+        Some(flow) => {
+            match begins {
+                Begins::Nothing => {}
+                Begins::Anew => flow.restart(sender, packet.service(), now),
+                Begins::OtherWay => flow.turn(sender, packet.service(), now),
+            }
+            Some(flow)
         }
-        return settle_side(tables, flow, key, packet, end, sender, side, judgement);
-    }
-    if open(tables, key, side, end, FlowCell::first(sender, packet.service(), packet.tcp_flags)) {
-        return judgement;
-    }
-    if let Some(flow) = tables.find(key) {
-        // Another CPU was first, with the other side's packet or with another one of this flow.
+        None => {
+            if open(tables, key, side, end, FlowCell::first(sender, packet.service(), packet.tcp_flags)) {
+                return judgement;
+            }
+            // Perhaps another CPU was first, with the other side's packet or with another one of this flow.
+            tables.find(key)
+        }
+    };
+    if let Some(flow) = existing {
         return settle_side(tables, flow, key, packet, end, sender, side, judgement);
     }
     if subject.is_governed() {

@@ -33,7 +33,7 @@ pub fn is_related<T: Tables, B: Bytes + ?Sized>(
     if !flow.is_alive(&control.settings, key.protocol, tables.now()) {
         return false;
     }
-    if stamp.was_allowed_for(local.workload) && (stamp.holds(control.generation) || stamp.keeps()) {
+    if stamp.was_allowed_for(local.workload) && stamp.holds(control.generation) {
         return true;
     }
     // The policy changed, and the error comes before the flow's next packet.
@@ -49,7 +49,11 @@ pub fn is_related<T: Tables, B: Bytes + ?Sized>(
     };
     let peer = tables.party(&key.addresses[end.other() as usize & 1]);
     let subject = Subject::of(tables, local);
-    stamp.is_judged()
-        && stamp.workload() == local.workload
-        && (subject.audits(role) || tables.evaluate(subject, peer.identity, role, service).allowed_by.is_ok())
+    let here = if subject.is_guarded() { tables.party(&key.addresses[end as usize & 1]).identity } else { 0 };
+    if !stamp.is_judged() || stamp.workload() != local.workload {
+        return false;
+    }
+    let evaluation = tables.evaluate(subject, [local.identity, here], peer.identity, role, service);
+    evaluation.is_allowed()
+        || !evaluation.is_guarded() && (subject.audits(role) || stamp.was_allowed_for(local.workload) && stamp.keeps())
 }

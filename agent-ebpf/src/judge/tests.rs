@@ -1,6 +1,7 @@
 //! The decision in stories over tables in memory.
 
 mod from_model;
+mod guardrails;
 mod ways_round;
 mod world;
 

@@ -35,6 +35,8 @@ struct CheckView {
     groups: usize,
     /// Rules of all groups.
     rules: usize,
+    /// Guardrails.
+    guardrails: usize,
     /// Declared workloads.
     workloads: usize,
     /// Why it is refused.
@@ -97,6 +99,7 @@ fn view(files: usize, result: &Judged) -> CheckView {
         files,
         groups: policy.map_or(0, |policy| policy.groups.len()),
         rules: policy.map_or(0, rules),
+        guardrails: policy.map_or(0, |policy| policy.guardrails.len()),
         workloads: policy.map_or(0, |policy| policy.workloads.len()),
         problems: result.as_ref().err().map(|problems| list(problems)).unwrap_or_default(),
         warnings: policy.map(|policy| list(&warnings(policy))).unwrap_or_default(),
@@ -120,8 +123,9 @@ fn text(files: usize, result: &Judged) -> String {
             let warnings =
                 if problems.is_empty() { String::new() } else { format!(", {}", count(problems.len(), "warning")) };
             let [groups, rules] = [count(policy.groups.len(), "group"), count(rules(policy), "rule")];
+            let guardrails = count(policy.guardrails.len(), "guardrail");
             let workloads = count(policy.workloads.len(), "workload");
-            format!("{lines}ok: {files}, {groups}, {rules}, {workloads}{warnings}\n")
+            format!("{lines}ok: {files}, {groups}, {rules}, {guardrails}, {workloads}{warnings}\n")
         }
         Err(problems) => {
             let places: BTreeSet<_> =

@@ -47,6 +47,7 @@ impl Controller {
             workloads: self.state.iter().flat_map(by_source).map(|(kind, n)| (kind.as_str().to_owned(), n)).collect(),
             groups: self.policy.groups.len() as u64,
             rules: self.policy.groups.iter().map(|group| rules_of(group).count() as u64).sum(),
+            guardrails: self.policy.guardrails.len() as u64,
             maps: Vec::new(),
         }
     }
@@ -84,8 +85,8 @@ impl Controller {
 
     fn groups(&self) -> Vec<GroupView> {
         let hits: BTreeMap<u32, u64> = self.kernel.readings.rule_hits().into_iter().collect();
-        let numbers: BTreeMap<RulePlace, u32> = self.numbers.rules.iter().collect();
-        let hits_of = |place: RulePlace| numbers.get(&place).and_then(|number| hits.get(number)).copied().unwrap_or(0);
+        let numbers: BTreeMap<&RulePlace, u32> = self.numbers.rules.iter().collect();
+        let hits_of = |place: &RulePlace| numbers.get(place).and_then(|number| hits.get(number)).copied().unwrap_or(0);
         let members_of = |group: &SecurityGroup| {
             let members = self.members().filter(|(_, member)| member.groups.contains(&group.id));
             members.map(|(workload, _)| workload.name.clone()).collect()
@@ -104,7 +105,7 @@ impl Controller {
                     direction: direction.as_str().to_owned(),
                     index,
                     description: rule.description.clone(),
-                    hits: hits_of(RulePlace { group: group.id, direction, index }),
+                    hits: hits_of(&RulePlace::Rule { group: group.id, direction, index }),
                     origin: rule.origin.to_string(),
                 })
                 .collect(),

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bulkhead_ebpf::abi::{Identity, MAX_IDENTITY_SLOTS, SLOT_HOST, SLOT_WORLD};
+use bulkhead_ebpf::abi::{Denied, Identity, MAX_IDENTITY_SLOTS, SLOT_HOST, SLOT_WORLD};
 
 use super::cover::{self, Cover};
 use crate::kernel::mirror::PrefixKey;
 use crate::policy::compile::{CompiledPolicy, GroupSet};
-use crate::policy::model::Peer;
+use crate::policy::model::{GroupId, Peer};
 use crate::workload::Workload;
 
 /// Who claims one address.
@@ -73,7 +73,7 @@ impl<'a> Meanings<'a> {
 
     /// A workload as the subject of its own rules, and as a peer without an address.
     pub(super) fn of_groups(&self, groups: &GroupSet, warnings: &mut Vec<String>, name: &str) -> Identity {
-        let (identity, fits) = self.with_slots(groups, self.group_slots(groups));
+        let (identity, fits) = self.with_slots(groups, self.group_slots(groups), self.denied(groups.iter()));
         if !fits {
             warnings.push(too_many_slots(name));
         }
@@ -93,8 +93,8 @@ impl<'a> Meanings<'a> {
             Claim::Host => self.of_host(address),
             Claim::One(index) => self.of_member(address, &workloads[*index], &groups[*index], warnings),
             Claim::Several(claimants) => {
-                let covering = self.cover.slots(address);
-                // Only what holds for all of them is safe to say of the address.
+                let (covering, mut denied) = self.cover.of(address);
+                // Only what holds for all of them is safe to say of the address; what is denied to one of them is denied.
                 let shared = |group: &_| claimants.iter().all(|claimant| groups[*claimant].contains(group));
                 let common: GroupSet = groups[claimants[0]].iter().filter(|group| shared(group)).copied().collect();
                 let names: Vec<&str> = claimants.iter().map(|claimant| workloads[*claimant].name.as_str()).collect();
@@ -103,14 +103,17 @@ impl<'a> Meanings<'a> {
                      its own address",
                     names.join(" and ")
                 ));
-                self.with_slots(&common, self.group_slots(&common).chain(covering)).0
+                denied.add(&self.denied(claimants.iter().flat_map(|claimant| &groups[*claimant])));
+                self.with_slots(&common, self.group_slots(&common).chain(covering), denied).0
             }
         }
     }
 
     /// The host itself, at one of its addresses.
     pub(super) fn of_host(&self, address: IpAddr) -> Identity {
-        self.with_slots(&GroupSet::new(), self.cover.slots(address).into_iter().chain(self.slot(Peer::Host))).0
+        let (covering, mut denied) = self.cover.of(address);
+        denied.add(&self.denied_peer(Peer::Host));
+        self.with_slots(&GroupSet::new(), covering.into_iter().chain(self.slot(Peer::Host)), denied).0
     }
 
     /// A workload at an address that it alone claims.
@@ -121,7 +124,9 @@ impl<'a> Meanings<'a> {
         groups: &GroupSet,
         warnings: &mut Vec<String>,
     ) -> Identity {
-        let (identity, fits) = self.with_slots(groups, self.group_slots(groups).chain(self.cover.slots(address)));
+        let (covering, mut denied) = self.cover.of(address);
+        denied.add(&self.denied(groups.iter()));
+        let (identity, fits) = self.with_slots(groups, self.group_slots(groups).chain(covering), denied);
         if !fits {
             warnings.push(too_many_slots(&workload.name));
         }
@@ -130,14 +135,17 @@ impl<'a> Meanings<'a> {
 
     /// `world` or `host` without an address of its own.
     pub(super) fn of_entity(&self, entity: Peer) -> Identity {
-        self.with_slots(&GroupSet::new(), self.slot(entity).into_iter()).0
+        self.with_slots(&GroupSet::new(), self.slot(entity).into_iter(), self.denied_peer(entity)).0
     }
 
     /// The prefixes that the kernel's trie needs, with what is behind an address there that has no entry of its own.
     pub(super) fn nets(&self) -> Vec<(PrefixKey, Identity)> {
-        let of_net = |net| self.cover.slots_of_net(net).into_iter().chain(self.slot(Peer::World));
-        let nets = self.cover.nets().into_iter();
-        nets.map(|net| (cover::key(net), self.with_slots(&GroupSet::new(), of_net(net)).0)).collect()
+        let of_net = |net| {
+            let (covering, mut denied) = self.cover.of_net(net);
+            denied.add(&self.denied_peer(Peer::World));
+            self.with_slots(&GroupSet::new(), covering.into_iter().chain(self.slot(Peer::World)), denied).0
+        };
+        self.cover.nets().into_iter().map(|net| (cover::key(net), of_net(net))).collect()
     }
 
     fn slot(&self, peer: Peer) -> Option<u16> {
@@ -148,15 +156,32 @@ impl<'a> Meanings<'a> {
         groups.iter().filter_map(|group| self.slot(Peer::Group(*group)))
     }
 
+    /// The deny entries that name members of any of `groups`.
+    fn denied<'b>(&self, groups: impl Iterator<Item = &'b GroupId>) -> Denied {
+        let mut denied = Denied::NOTHING;
+        for group in groups {
+            denied.add(&self.denied_peer(Peer::Group(*group)));
+        }
+        denied
+    }
+
+    fn denied_peer(&self, peer: Peer) -> Denied {
+        self.policy.denied.get(&peer).copied().unwrap_or_default()
+    }
+
     /// As a subject the rows of `groups`, as a peer `slots`, the most telling first; and whether all of them fit.
-    fn with_slots(&self, groups: &GroupSet, slots: impl Iterator<Item = u16>) -> (Identity, bool) {
+    fn with_slots(&self, groups: &GroupSet, slots: impl Iterator<Item = u16>, denied: Denied) -> (Identity, bool) {
         let (subject, flags) = match self.policy.subjects.get(groups) {
             Some(subject) => *subject,
             None if groups.is_empty() => (0, 0),
             // Rows for this set did not fit, or the set is that of remote workloads alone, which nobody looks up as a subject.
             None => (0, Identity::GOVERNED | Identity::FULL),
         };
-        let mut identity = Identity { subject, flags, ..Identity::NOBODY };
+        let mut identity = Identity { subject, flags, denied, ..Identity::NOBODY };
+        if let Some(anyone) = &self.policy.denied_anyone {
+            identity.denied.add(anyone);
+            identity.flags |= Identity::GUARDED;
+        }
         for slot in slots {
             let Some(free) = identity.slots.get_mut(usize::from(identity.count)) else {
                 if !groups.is_empty() {

@@ -71,7 +71,7 @@ mod tests {
             with(6, vec![Requirement::Exists("tier".to_owned()), app(&["web"])]),
             with(7, vec![app(&["web"]), app(&["web", "db"])]),
         ];
-        let members = Members::new(&PolicySet { groups, workloads: Vec::new() });
+        let members = Members::new(&PolicySet { groups, ..PolicySet::default() });
         let groups_of = |app| members.groups_of(&workload("w", app, "10.0.0.9", None));
         let set = |ids: &[u32]| ids.iter().copied().map(GroupId).collect::<GroupSet>();
         assert_eq!(groups_of("web"), set(&[1, 3, 4, 7]));

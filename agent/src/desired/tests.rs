@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use bulkhead_ebpf::abi::{MAX_IDENTITY_SLOTS, SLOT_HOST, SLOT_WORLD};
+use bulkhead_ebpf::abi::{Denied, MAX_IDENTITY_SLOTS, SLOT_HOST, SLOT_WORLD};
 
 use super::*;
-use crate::policy::model::{Established, GroupId, Mode, Origin, Rule, SecurityGroup};
+use crate::policy::model::{DenyEntry, Established, GroupId, Guardrail, Mode, Origin, Rule, SecurityGroup};
 use crate::workload::{Requirement, Selector, SourceKind};
 
 fn origin() -> Origin {
@@ -24,6 +24,22 @@ pub(super) fn group(id: u32, app: &str, peers: &[Peer]) -> SecurityGroup {
         established: Established::Revoke,
         origin: origin(),
     }
+}
+
+/// Who sends and who receives; `None` is anyone.
+pub(super) type Sides<'a> = (Option<&'a [Peer]>, Option<&'a [Peer]>);
+
+/// A guardrail whose entries have these sides.
+pub(super) fn guardrail(entries: &[Sides<'_>]) -> Guardrail {
+    let entry = |(from, to): &Sides<'_>| DenyEntry {
+        description: None,
+        from: from.map(<[_]>::to_vec),
+        to: to.map(<[_]>::to_vec),
+        ports: None,
+        origin: origin(),
+    };
+    let entries = entries.iter().map(entry).collect();
+    Guardrail { name: "rail".to_owned(), description: None, entries, origin: origin() }
 }
 
 pub(super) fn workload(name: &str, app: &str, address: &str, cgroup: Option<u64>) -> Workload {
@@ -56,7 +72,11 @@ fn compute_after(
     numbers: &mut Numbers,
     before: &impl Held,
 ) -> Desired {
-    let policy = Arc::new(PolicySet { groups, workloads: Vec::new() });
+    of_policy(PolicySet { groups, ..PolicySet::default() }, workloads, numbers, before)
+}
+
+fn of_policy(policy: PolicySet, workloads: &[Workload], numbers: &mut Numbers, before: &impl Held) -> Desired {
+    let policy = Arc::new(policy);
     let hosts = BTreeSet::from([ip("10.0.0.1"), ip("127.0.0.1")]);
     desired(
         Inputs { policy: &policy, policy_is_new: true, workloads, host_addresses: &hosts, scopes: &[] },
@@ -88,8 +108,14 @@ impl Held for Contents {
     }
 }
 
-/// The slots behind an address, as the kernel would find them: exact, else the longest prefix, else the world.
+/// The slots behind an address.
 fn slots(desired: &Desired, address: &str) -> Vec<u16> {
+    let identity = identity(desired, address);
+    identity.slots[..usize::from(identity.count)].to_vec()
+}
+
+/// Who is behind an address, as the kernel would find out: exact, else the longest prefix, else the world.
+fn identity(desired: &Desired, address: &str) -> Identity {
     let address = Address::from(ip(address));
     let contents = &desired.contents;
     let prefix = || {
@@ -98,8 +124,7 @@ fn slots(desired: &Desired, address: &str) -> Vec<u16> {
         })
     };
     let party = contents.addresses.get(&address).copied().or_else(|| prefix().map(|(_, party)| *party));
-    let identity = contents.identities[&party.unwrap_or(Party::WORLD).identity];
-    identity.slots[..usize::from(identity.count)].to_vec()
+    contents.identities[&party.unwrap_or(Party::WORLD).identity]
 }
 
 fn covers(bits: u32, net: &Address, address: &Address) -> bool {
@@ -153,6 +178,41 @@ fn a_workload_is_governed_where_a_group_selects_it_and_its_numbers_stay() {
     assert!(Arc::ptr_eq(&before.contents.policy, &again.contents.policy));
     assert_eq!(before.contents.cgroups, again.contents.cgroups);
     assert_eq!(before.contents.addresses, again.contents.addresses);
+}
+
+#[test]
+fn a_deny_entry_names_whoever_is_on_its_sides_governed_or_not() {
+    let web = Peer::Group(GroupId(2));
+    let rail = guardrail(&[
+        (Some(&[cidr("10.0.0.0/30")]), Some(&[Peer::Host])),
+        (Some(&[web]), None),
+        (None, Some(&[cidr("10.0.0.4/32"), Peer::World])),
+    ]);
+    let policy = PolicySet { groups: vec![group(2, "web", &[])], guardrails: vec![rail], ..PolicySet::default() };
+    let workloads = [workload("web-1", "web", "10.0.0.2", Some(7)), workload("free", "none", "10.0.0.4", Some(8))];
+    let desired = of_policy(policy, &workloads, &mut Numbers::default(), &Nothing);
+    let sides = |Denied { from, to }: Denied| [from[0], to[0]].map(|word| format!("{word:03b}"));
+    let at = |address: &str| sides(identity(&desired, address).denied);
+    assert_eq!(at("10.0.0.2"), ["111", "010"]);
+    assert_eq!(at("10.0.0.4"), ["100", "110"]);
+    assert_eq!(at("10.0.0.1"), ["101", "011"]);
+    assert_eq!(at("10.0.0.3"), ["101", "110"], "an address that nobody holds");
+    assert_eq!(at("192.0.2.1"), ["100", "110"]);
+    let in_cgroup = |id: u64| desired.contents.identities[&desired.contents.cgroups[&id].identity];
+    assert_eq!(sides(in_cgroup(7).denied), ["110", "010"]);
+    assert_eq!(sides(in_cgroup(8).denied), ["100", "010"]);
+    assert!(in_cgroup(8).has(Identity::GUARDED) && !in_cgroup(8).has(Identity::GOVERNED));
+    assert_eq!(in_cgroup(8).count, 0, "a guardrail's peers take no slots");
+}
+
+#[test]
+fn an_address_that_two_workloads_claim_is_denied_what_is_denied_to_one_of_them() {
+    let rail = guardrail(&[(Some(&[Peer::Group(GroupId(2))]), None), (Some(&[Peer::Group(GroupId(3))]), None)]);
+    let groups = vec![group(2, "web", &[]), group(3, "api", &[])];
+    let policy = PolicySet { groups, guardrails: vec![rail], ..PolicySet::default() };
+    let workloads = [workload("a", "web", "10.0.0.2", Some(7)), workload("b", "api", "10.0.0.2", Some(8))];
+    let desired = of_policy(policy, &workloads, &mut Numbers::default(), &Nothing);
+    assert_eq!(identity(&desired, "10.0.0.2").denied.from[0], 0b11);
 }
 
 #[test]

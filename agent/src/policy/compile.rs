@@ -6,25 +6,35 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bulkhead_ebpf::abi::{
-    CLASS_ANY, Direction, Identity, MAX_RULES, ROWS, RULE_NONE, RULE_REFS, Row, RowKey, RuleKey, RuleRef, SLOT_HOST,
-    SLOT_WORLD, SLOTS,
+    CLASS_ANY, DENY_ENTRIES, Denied, Direction, Identity, MAX_RULES, ROWS, RULE_NONE, RULE_REFS, Row, RowKey, RuleKey,
+    RuleRef, SLOT_HOST, SLOT_WORLD, SLOTS,
 };
 
-use super::model::{Established, GroupId, Mode, Peer, PolicySet, SecurityGroup};
+use super::model::{DenyEntry, Established, GroupId, Mode, Peer, PolicySet, PortMatch, SecurityGroup};
 use super::port_class::{PortClasses, TooManyClasses};
 
 /// The groups of one workload, by ID.
 pub type GroupSet = BTreeSet<GroupId>;
 
-/// Where a rule stands: the key under which its hits are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RulePlace {
-    /// The group whose rule it is.
-    pub group: GroupId,
-    /// The direction.
-    pub direction: Direction,
-    /// Index within the direction, from 0.
-    pub index: usize,
+/// Where a rule or a deny entry stands: the key under which its hits are counted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RulePlace {
+    /// A rule.
+    Rule {
+        /// The group whose rule it is.
+        group: GroupId,
+        /// The direction.
+        direction: Direction,
+        /// Index within the direction, from 0.
+        index: usize,
+    },
+    /// A deny entry.
+    Deny {
+        /// Name of its guardrail.
+        guardrail: String,
+        /// Index within the guardrail, from 0.
+        index: usize,
+    },
 }
 
 /// Numbers for rules that stay the same for as long as the rule does, so that counters keep their meaning over reloads.
@@ -57,15 +67,15 @@ impl RuleNumbers {
                 self.next += 1;
                 self.next - 1
             });
-            numbers.insert(*place, number);
+            numbers.insert(place.clone(), number);
             self.fresh.push(number);
         }
         // Only the next change may give these again: packets that are under way still count on them.
         free.extend(given_up);
     }
 
-    fn of(&self, place: RulePlace) -> u32 {
-        self.numbers.get(&place).copied().unwrap_or(RULE_NONE)
+    fn of(&self, place: &RulePlace) -> u32 {
+        self.numbers.get(place).copied().unwrap_or(RULE_NONE)
     }
 
     /// Numbers given since this was last asked: their counters have to start at zero.
@@ -80,8 +90,8 @@ impl RuleNumbers {
     }
 
     /// Every number in use, with its rule.
-    pub fn iter(&self) -> impl Iterator<Item = (RulePlace, u32)> {
-        self.numbers.iter().map(|(place, number)| (*place, *number))
+    pub fn iter(&self) -> impl Iterator<Item = (&RulePlace, u32)> {
+        self.numbers.iter().map(|(place, number)| (place, *number))
     }
 }
 
@@ -98,6 +108,10 @@ pub struct CompiledPolicy {
     pub slots: BTreeMap<Peer, u16>,
     /// Number and flags of each local set of groups.
     pub subjects: HashMap<GroupSet, (u32, u16)>,
+    /// The deny entries that name each peer.
+    pub denied: BTreeMap<Peer, Denied>,
+    /// The deny entries that anyone is in, because a side is absent; `None` where there are no guardrails.
+    pub denied_anyone: Option<Denied>,
 }
 
 /// A policy that does not fit: it is refused whole, and the one in force stays.
@@ -112,6 +126,9 @@ pub enum TooLarge {
     /// More references than half the map.
     #[error("the policy needs {0} rule references, and {max} fit; use fewer peers or ports a rule", max = RULE_REFS / 2)]
     References(usize),
+    /// More deny entries than bits.
+    #[error("the guardrails have {0} deny entries, and {DENY_ENTRIES} fit; list more peers and ports in an entry")]
+    DenyEntries(usize),
     /// More rules than counters.
     #[error("the policy has {0} rules on this host, and {MAX_RULES} fit; merge rules")]
     Rules(usize),
@@ -133,17 +150,34 @@ pub fn compile(
     let active: BTreeSet<GroupId> = sets.iter().flatten().copied().filter(|id| groups.contains_key(id)).collect();
     let rules = || active.iter().flat_map(|id| rules_of(groups[id]));
 
-    let places: BTreeSet<RulePlace> = rules().map(|(place, _)| place).collect();
+    let denials = || policy.guardrails.iter().flat_map(|guardrail| &guardrail.entries);
+    if denials().count() > DENY_ENTRIES {
+        return Err(TooLarge::DenyEntries(denials().count()));
+    }
+    let places: BTreeSet<RulePlace> =
+        rules().map(|(place, _)| place).chain(entries_of(policy).map(|(place, _)| place)).collect();
     if places.len() > MAX_RULES as usize {
         return Err(TooLarge::Rules(places.len()));
     }
     numbers.assign(&places);
 
     let slots = slots(rules().flat_map(|(_, rule)| rule.peers.iter().copied()))?;
-    let ports = PortClasses::new(rules().filter_map(|(_, rule)| rule.ports.as_ref()).flatten().copied())?;
+    let of_rules = rules().filter_map(|(_, rule)| rule.ports.as_ref());
+    let ports =
+        PortClasses::new(of_rules.chain(denials().filter_map(|entry| entry.ports.as_ref())).flatten().copied())?;
 
-    let mut compiled =
-        CompiledPolicy { rows: HashMap::new(), rules: HashMap::new(), ports, slots, subjects: HashMap::new() };
+    let mut compiled = CompiledPolicy {
+        rows: HashMap::new(),
+        rules: HashMap::new(),
+        ports,
+        slots,
+        subjects: HashMap::new(),
+        denied: BTreeMap::new(),
+        denied_anyone: None,
+    };
+    for (number, (place, entry)) in (0u16..).zip(entries_of(policy)) {
+        add_entry(&mut compiled, number, entry, numbers.of(&place));
+    }
     for set in sets.iter().filter(|set| !set.is_empty()) {
         let number = u32::try_from(compiled.subjects.len() + 1).unwrap_or(u32::MAX);
         let members: Vec<&SecurityGroup> = set.iter().filter_map(|id| groups.get(id).copied()).collect();
@@ -164,14 +198,10 @@ pub fn compile(
 
 fn add_group(compiled: &mut CompiledPolicy, subject: u32, group: &SecurityGroup, numbers: &RuleNumbers) {
     let keep = if group.established == Established::Keep { RuleRef::KEEP } else { 0 };
-    for (place, rule) in rules_of(group) {
-        let reference = RuleRef { rule: numbers.of(place), flags: keep };
-        let classes: BTreeSet<u16> = match &rule.ports {
-            None => BTreeSet::from([CLASS_ANY]),
-            Some(ports) => ports.iter().flat_map(|port| compiled.ports.of(port)).copied().collect(),
-        };
-        for class in classes {
-            let key = RowKey::new(0, subject, place.direction, class);
+    for (direction, place, rule) in rules_of_both(group) {
+        let reference = RuleRef { rule: numbers.of(&place), flags: keep };
+        for class in classes(&compiled.ports, rule.ports.as_deref()) {
+            let key = RowKey::new(0, subject, direction, class);
             let row = compiled.rows.entry(key).or_insert(Row::EMPTY);
             for peer in &rule.peers {
                 let slot = compiled.slots[peer];
@@ -181,6 +211,39 @@ fn add_group(compiled: &mut CompiledPolicy, subject: u32, group: &SecurityGroup,
                 named.flags |= keep;
             }
         }
+    }
+}
+
+/// Sets the entry's bit for whoever is on its sides, and in the row of each of its classes.
+fn add_entry(compiled: &mut CompiledPolicy, number: u16, entry: &DenyEntry, rule: u32) {
+    let (word, bit) = (usize::from(number) / 64, 1 << (number % 64));
+    let mut from = Denied::NOTHING;
+    from.from[word] = bit;
+    let mut to = Denied::NOTHING;
+    to.to[word] = bit;
+    let anyone = compiled.denied_anyone.get_or_insert(Denied::NOTHING);
+    for (side, set) in [(&entry.from, from), (&entry.to, to)] {
+        match side {
+            None => anyone.add(&set),
+            Some(peers) => {
+                for peer in peers {
+                    compiled.denied.entry(*peer).or_default().add(&set);
+                }
+            }
+        }
+    }
+    for class in classes(&compiled.ports, entry.ports.as_deref()) {
+        compiled.rows.entry(RowKey::deny(0, class)).or_insert(Row::EMPTY).allow(number);
+    }
+    let key = RuleKey { row: RowKey::deny(0, CLASS_ANY), slot: number, reserved: 0 };
+    compiled.rules.insert(key, RuleRef { rule, flags: 0 });
+}
+
+/// The classes of `ports`, none of them twice.
+fn classes(of: &PortClasses, ports: Option<&[PortMatch]>) -> BTreeSet<u16> {
+    match ports {
+        None => BTreeSet::from([CLASS_ANY]),
+        Some(ports) => ports.iter().flat_map(|port| of.of(port)).copied().collect(),
     }
 }
 
@@ -202,10 +265,22 @@ fn spread_keep(rules: &mut HashMap<RuleKey, RuleRef>) {
 
 /// Every rule of a group, with its place.
 fn rules_of(group: &SecurityGroup) -> impl Iterator<Item = (RulePlace, &super::model::Rule)> {
+    rules_of_both(group).map(|(_, place, rule)| (place, rule))
+}
+
+fn rules_of_both(group: &SecurityGroup) -> impl Iterator<Item = (Direction, RulePlace, &super::model::Rule)> {
     Direction::ALL.iter().flat_map(move |direction| {
-        group
-            .rules(*direction)
-            .map(move |(index, rule)| (RulePlace { group: group.id, direction: *direction, index }, rule))
+        group.rules(*direction).map(move |(index, rule)| {
+            (*direction, RulePlace::Rule { group: group.id, direction: *direction, index }, rule)
+        })
+    })
+}
+
+/// Every deny entry, with its place, in the order of their numbers.
+fn entries_of(policy: &PolicySet) -> impl Iterator<Item = (RulePlace, &DenyEntry)> {
+    policy.guardrails.iter().flat_map(|guardrail| {
+        let place = |index| RulePlace::Deny { guardrail: guardrail.name.clone(), index };
+        guardrail.entries.iter().enumerate().map(move |(index, entry)| (place(index), entry))
     })
 }
 

@@ -161,6 +161,35 @@ pub struct EgressRule {
     pub ports: Field<Vec<Field<PortEntry>>>,
 }
 
+/// `spec` of a Guardrail.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("required" = ["deny"]))]
+pub struct GuardrailSpec {
+    /// For people.
+    pub description: Field<String>,
+    /// What is denied, whatever groups allow; at least one.
+    #[schemars(length(min = 1))]
+    pub deny: Field<Vec<Field<DenyRule>>>,
+}
+
+/// What a guardrail denies: what goes from any of `from` to any of `to` on any of `ports`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct DenyRule {
+    /// For people; shown with every verdict that the entry decides.
+    pub description: Field<String>,
+    /// Who sends; absent: anyone.
+    #[schemars(length(min = 1))]
+    pub from: Field<Vec<Field<PeerEntry>>>,
+    /// Who receives; absent: anyone.
+    #[schemars(length(min = 1))]
+    pub to: Field<Vec<Field<PeerEntry>>>,
+    /// Protocols and ports; absent: all.
+    #[schemars(length(min = 1))]
+    pub ports: Field<Vec<Field<PortEntry>>>,
+}
+
 /// The other side of a rule: exactly one of the fields.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]

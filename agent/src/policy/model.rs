@@ -15,6 +15,8 @@ use crate::workload::{DeclaredWorkload, Selector};
 pub struct PolicySet {
     /// Security groups, by name.
     pub groups: Vec<SecurityGroup>,
+    /// Guardrails, by name.
+    pub guardrails: Vec<Guardrail>,
     /// Statically declared workloads, by name.
     pub workloads: Vec<DeclaredWorkload>,
 }
@@ -74,6 +76,34 @@ pub struct Rule {
     /// Protocols and ports; `None` is every protocol and port.
     pub ports: Option<Vec<PortMatch>>,
     /// Where the rule stands.
+    pub origin: Origin,
+}
+
+/// What an administrator denies, whatever groups allow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guardrail {
+    /// Its name, unique among guardrails.
+    pub name: String,
+    /// For people.
+    pub description: Option<String>,
+    /// What is denied; at least one.
+    pub entries: Vec<DenyEntry>,
+    /// Where the document stands.
+    pub origin: Origin,
+}
+
+/// One deny entry of a guardrail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DenyEntry {
+    /// For people; shown with every verdict that the entry decides.
+    pub description: Option<String>,
+    /// Who sends; `None` is anyone, and otherwise there is at least one.
+    pub from: Option<Vec<Peer>>,
+    /// Who receives; `None` is anyone, and otherwise there is at least one.
+    pub to: Option<Vec<Peer>>,
+    /// Protocols and ports; `None` is every protocol and port.
+    pub ports: Option<Vec<PortMatch>>,
+    /// Where the entry stands.
     pub origin: Origin,
 }
 

@@ -5,6 +5,7 @@
 mod cidr;
 mod group;
 mod group_id;
+mod guardrail;
 mod index;
 mod names;
 mod port;
@@ -17,7 +18,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::document::{
-    API_VERSION, AddressGroupSpec, Document, Field, Metadata, SecurityGroupSpec, Texts, WorkloadSpec, decode, shorten,
+    API_VERSION, AddressGroupSpec, Document, Field, GuardrailSpec, Metadata, SecurityGroupSpec, Texts, WorkloadSpec,
+    decode, shorten,
 };
 use super::model::PolicySet;
 use super::problem::{Problem, Reporter};
@@ -66,6 +68,7 @@ struct Read<'a, S> {
 #[derive(Default)]
 struct Documents<'a> {
     groups: Vec<Read<'a, SecurityGroupSpec>>,
+    guardrails: Vec<Read<'a, GuardrailSpec>>,
     workloads: Vec<Read<'a, WorkloadSpec>>,
     addresses: Vec<Read<'a, AddressGroupSpec>>,
 }
@@ -108,15 +111,17 @@ impl Set<'_> {
         let index = Index::new(&documents, self.complete);
         let mut policy = PolicySet {
             groups: documents.groups.iter().filter_map(|read| group::group(read, &index)).collect(),
+            guardrails: guardrail::guardrails(&documents.guardrails, &index),
             workloads: workload::workloads(&documents.workloads),
         };
         policy.groups.sort_by(|one, other| one.name.cmp(&other.name));
+        policy.guardrails.sort_by(|one, other| one.name.cmp(&other.name));
         policy.workloads.sort_by(|one, other| one.name.cmp(&other.name));
         policy
     }
 }
 
-const KINDS: [&str; 3] = ["SecurityGroup", "Workload", "AddressGroup"];
+const KINDS: [&str; 4] = ["SecurityGroup", "Guardrail", "AddressGroup", "Workload"];
 
 /// Reads one document into its kind's shape; `None` where it could not be told what it declares.
 fn read<'a>(node: &'a Node, report: Reporter<'a>, documents: &mut Documents<'a>) -> Option<()> {
@@ -143,6 +148,7 @@ fn read<'a>(node: &'a Node, report: Reporter<'a>, documents: &mut Documents<'a>)
     };
     match kind.raw.as_str() {
         "SecurityGroup" => documents.groups.push(outer(node, report, "selector: {}")?),
+        "Guardrail" => documents.guardrails.push(outer(node, report, "deny")?),
         "Workload" => documents.workloads.push(outer(node, report, "cgroup, interface or addresses")?),
         "AddressGroup" => documents.addresses.push(outer(node, report, "cidrs")?),
         other => {

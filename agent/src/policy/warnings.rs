@@ -1,6 +1,8 @@
 //! What a valid policy says that its author can hardly have meant.
 
 mod covered;
+mod denied;
+mod never;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,8 +22,10 @@ pub fn warnings(policy: &PolicySet) -> Vec<Problem> {
         warnings.extend(selects_nobody(group, &policy.workloads));
         for direction in Direction::ALL {
             covered_rules(group, *direction, &mut warnings);
+            denied::rules(group, *direction, &policy.guardrails, &mut warnings);
         }
     }
+    never::entries(policy, &mut warnings);
     shared_addresses(&policy.workloads, &mut warnings);
     warnings.sort_by(|one, other| one.origin.cmp(&other.origin));
     warnings

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::Look;
 use super::table::clean;
-use crate::view::FlowView;
+use crate::view::{FlowRule, FlowView};
 
 /// One line of `bulkhead flows`. Times are UTC.
 #[must_use]
@@ -45,8 +45,9 @@ fn end(name: Option<&str>, groups: &[String]) -> String {
 fn why(flow: &FlowView) -> String {
     if let Some(rule) = &flow.rule {
         let description = rule.description.as_ref().map(|text| format!(" \"{text}\"")).unwrap_or_default();
-        let rule = format!("rule {}/{}/{}{description}", rule.group, rule.direction, rule.index);
-        return if flow.reason == "rule" { rule } else { format!("{}: {rule}", flow.reason) };
+        let kind = if rule.direction == FlowRule::DENY { "guardrail" } else { "rule" };
+        let rule = format!("{kind} {}/{}/{}{description}", rule.group, rule.direction, rule.index);
+        return if flow.reason == kind { rule } else { format!("{}: {rule}", flow.reason) };
     }
     let meaning = match flow.reason.as_str() {
         "no_rule" if flow.groups.is_empty() => format!("no {} rule allows it", flow.direction),
@@ -54,6 +55,7 @@ fn why(flow: &FlowView) -> String {
         "rule" => "a rule allows it".to_owned(),
         "established" => "the flow was allowed before".to_owned(),
         "open_egress" => "none of its groups mentions egress".to_owned(),
+        "guardrail" => "a guardrail denies it".to_owned(),
         "ungoverned" => "the workload is in no group".to_owned(),
         "related" => "an ICMP error about an allowed flow".to_owned(),
         "loopback" => "loopback inside one network namespace".to_owned(),

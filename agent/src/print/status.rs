@@ -48,10 +48,11 @@ fn policy(status: &StatusView, now: SystemTime) -> String {
     let loaded =
         if status.policy_loaded_at > 0.0 { format!("loaded {} ago", span(age)) } else { "none loaded".to_owned() };
     format!(
-        "generation {}, {loaded}; {}, {}; {}, {}",
+        "generation {}, {loaded}; {}, {}, {}; {}, {}",
         status.generation,
         counted(status.groups, "group"),
         counted(status.rules, "rule"),
+        counted(status.guardrails, "guardrail"),
         counted(status.reloads, "reload"),
         counted(status.refusals, "refusal"),
     )

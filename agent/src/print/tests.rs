@@ -58,6 +58,7 @@ fn state() -> StatusView {
         workloads: [("cgroup".into(), 8), ("file".into(), 3)].into(),
         groups: 3,
         rules: 1,
+        guardrails: 0,
         maps: vec![MapView { map: "flows".into(), entries: 65_536, capacity: 262_144 }],
     }
 }
@@ -72,7 +73,7 @@ fn status_says_what_matters_first() {
     let expected = "\
 bulkhead    0.1.0, pid 4211, up 3h 12m
 enforcing   yes
-policy      generation 7, loaded 2m 5s ago; 3 groups, 1 rule; 2 reloads, 1 refusal
+policy      generation 7, loaded 2m 5s ago; 3 groups, 1 rule, 0 guardrails; 2 reloads, 1 refusal
 workloads   11 (cgroup 8, file 3)
 problem     web.yaml:3:5: no group `ap`; name one that exists
 warning     group batch selects nobody
@@ -152,6 +153,13 @@ fn an_allowed_flow_names_its_rule_and_points_to_the_judged_workload() {
         "22:24:05.123Z  ALLOW  ingress  db-1 (db) -> web-1 (web)  tcp 10.0.0.1:40000 -> 10.0.0.3:5432  \
          rule api/ingress/0 \"from web\"\n"
     );
+}
+
+#[test]
+fn a_flow_that_a_guardrail_denies_names_its_entry() {
+    let rule = FlowRule { group: "baseline".into(), direction: "deny".into(), index: 1, description: None };
+    let text = plain(&FlowView { reason: "guardrail".into(), rule: Some(rule), ..denied() });
+    assert!(text.ends_with("10.0.0.3:5432  guardrail baseline/deny/1\n"), "{text}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub fn shrink(case: &Case, mut fails: impl FnMut(&Case) -> bool) -> Case {
         steps(&mut smallest, &mut fails);
         groups(&mut smallest, &mut fails);
         rules(&mut smallest, &mut fails);
+        entries(&mut smallest, &mut fails);
         workloads(&mut smallest, &mut fails);
         if size(&smallest) == before {
             return smallest;
@@ -26,7 +27,8 @@ fn size(case: &Case) -> usize {
             let entries = group.ingress.iter().chain(group.egress.iter().flatten());
             entries.map(|rule| 1 + rule.peers.len() + rule.ports.as_ref().map_or(0, Vec::len)).sum::<usize>()
         };
-        world.workloads.len() + world.policy.groups.iter().map(|group| 1 + rules(group)).sum::<usize>()
+        let entries = world.policy.guardrails.iter().map(|guardrail| guardrail.entries.len()).sum::<usize>();
+        world.workloads.len() + entries + world.policy.groups.iter().map(|group| 1 + rules(group)).sum::<usize>()
     };
     let step = |step: &Step| match step {
         Step::Change(to) => 1 + world(to),
@@ -130,6 +132,24 @@ fn attempt_rules(
     let rules = if is_ingress { Some(&mut group.ingress) } else { group.egress.as_mut() };
     if rules.is_some_and(change) && fails(&smaller) {
         *case = smaller;
+    }
+}
+
+/// Every deny entry by its place.
+fn entries(case: &mut Case, fails: &mut impl FnMut(&Case) -> bool) {
+    let count = worlds(case).count();
+    for number in 0..count {
+        let lengths: Vec<usize> = worlds(case).nth(number).map_or_else(Vec::new, |world| {
+            world.policy.guardrails.iter().map(|guardrail| guardrail.entries.len()).collect()
+        });
+        for (guardrail, length) in lengths.into_iter().enumerate() {
+            for entry in (0..length).rev() {
+                attempt(case, fails, |case| {
+                    let world = worlds(case).nth(number).expect("counted above");
+                    world.policy.guardrails[guardrail].entries.remove(entry);
+                });
+            }
+        }
     }
 }
 

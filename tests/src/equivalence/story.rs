@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use bulkhead::policy::model::{Peer, PortMatch, Rule};
+use bulkhead::policy::model::{Guardrail, Peer, PortMatch, Rule};
 
 use super::Difference;
 use crate::model::{ACK, FIN, Message, Packet, RST, SYN, Spot, World};
@@ -75,6 +75,30 @@ fn tell_world(text: &mut String, world: &World) {
         tell_rules(text, "ingress", Some(&group.ingress));
         tell_rules(text, "egress", group.egress.as_ref());
     }
+    for guardrail in &world.policy.guardrails {
+        tell_guardrail(text, guardrail);
+    }
+}
+
+fn tell_guardrail(text: &mut String, guardrail: &Guardrail) {
+    let side = |peers: &Option<Vec<Peer>>| {
+        peers
+            .as_ref()
+            .map_or_else(|| "anyone".to_owned(), |peers| peers.iter().map(peer).collect::<Vec<_>>().join(", "))
+    };
+    for (index, entry) in guardrail.entries.iter().enumerate() {
+        let (from, to) = (side(&entry.from), side(&entry.to));
+        let _ = writeln!(
+            text,
+            "    guardrail {} {index}: from {from} to {to} for {}",
+            guardrail.name,
+            ports(entry.ports.as_ref())
+        );
+    }
+}
+
+fn ports(ports: Option<&Vec<PortMatch>>) -> String {
+    ports.map_or_else(|| "everything".to_owned(), |ports| ports.iter().map(port).collect::<Vec<_>>().join(", "))
 }
 
 fn tell_rules(text: &mut String, direction: &str, rules: Option<&Vec<Rule>>) {
@@ -84,10 +108,7 @@ fn tell_rules(text: &mut String, direction: &str, rules: Option<&Vec<Rule>>) {
     }
     for (index, rule) in rules.iter().enumerate() {
         let peers: Vec<String> = rule.peers.iter().map(peer).collect();
-        let ports = rule
-            .ports
-            .as_ref()
-            .map_or_else(|| "everything".to_owned(), |ports| ports.iter().map(port).collect::<Vec<_>>().join(", "));
+        let ports = ports(rule.ports.as_ref());
         let _ = writeln!(text, "        {direction} {index}: {} for {ports}", peers.join(", "));
     }
 }

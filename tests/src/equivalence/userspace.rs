@@ -49,12 +49,7 @@ impl Compiler {
             scopes: &[],
         };
         let desired = desired(inputs, &mut self.numbers, held).expect("a small policy fits");
-        self.rules = self
-            .numbers
-            .rules
-            .iter()
-            .map(|(place, number)| (number, (place.group, place.direction, place.index)))
-            .collect();
+        self.rules = self.numbers.rules.iter().map(|(place, number)| (number, place.clone())).collect();
         desired
     }
 }
@@ -204,7 +199,7 @@ impl Implementation for Userspace {
         Outcome {
             passes: judgement.verdict != Verdict::Deny,
             verdict: Some((judgement.verdict, judgement.reason)),
-            rule: (judgement.rule != RULE_NONE).then(|| self.compiler.rules[&judgement.rule]),
+            rule: (judgement.rule != RULE_NONE).then(|| self.compiler.rules[&judgement.rule].clone()),
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
-use bulkhead::policy::model::{Established, GroupId, Mode, Peer, PortMatch, Rule, SecurityGroup};
+use bulkhead::policy::compile::RulePlace;
+use bulkhead::policy::model::{DenyEntry, Established, Mode, Peer, PortMatch, Rule, SecurityGroup};
 use bulkhead_ebpf::abi::{Direction, Verdict};
 
 use super::{Model, Port, Subject};
 
-/// A rule: its group, direction and index from 0.
-pub type RuleName = (GroupId, Direction, usize);
+/// A rule or a deny entry, by its place.
+pub type RuleName = RulePlace;
 
 /// What the rules of one workload say of one flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,19 +24,21 @@ pub enum Ruling {
     Audited,
     /// None does.
     Denied,
+    /// These deny entries deny it, whatever rules say.
+    Guarded(Vec<RuleName>),
 }
 
 impl Ruling {
     /// Whether the packet passes.
     #[must_use]
     pub const fn passes(&self) -> bool {
-        !matches!(self, Self::Denied)
+        !matches!(self, Self::Denied | Self::Guarded(_))
     }
 
     /// The more, the better for the packet.
     pub(super) const fn leniency(&self) -> u8 {
         match self {
-            Self::Denied => 0,
+            Self::Denied | Self::Guarded(_) => 0,
             Self::Audited => 1,
             Self::Ungoverned | Self::OpenEgress | Self::Allowed(_) => 2,
         }
@@ -43,8 +46,12 @@ impl Ruling {
 }
 
 impl Model {
-    /// Asks the subject's groups about a flow with `peer` for `port`.
-    pub(super) fn rule_on(&self, subject: Subject, peer: IpAddr, port: &Port) -> Ruling {
+    /// Asks the guardrails and the subject's groups about a flow of its address `own` with `peer` for `port`.
+    pub(super) fn rule_on(&self, subject: Subject, own: IpAddr, peer: IpAddr, port: &Port) -> Ruling {
+        let denying = self.denying(subject, own, peer, port);
+        if !denying.is_empty() {
+            return Ruling::Guarded(denying);
+        }
         let groups = self.groups_of(subject.workload);
         if groups.is_empty() {
             return Ruling::Ungoverned;
@@ -56,7 +63,7 @@ impl Model {
         for group in &groups {
             for (index, rule) in group.rules(subject.direction) {
                 if self.rule_allows(rule, peer, port) {
-                    allowing.push((group.id, subject.direction, index));
+                    allowing.push(RulePlace::Rule { group: group.id, direction: subject.direction, index });
                 }
             }
         }
@@ -67,6 +74,35 @@ impl Model {
             Some(Verdict::Audit) => Ruling::Audited,
             _ => Ruling::Denied,
         }
+    }
+
+    /// The deny entries that deny a flow of the subject. Whoever is no workload has none.
+    pub(super) fn denying(&self, subject: Subject, own: IpAddr, peer: IpAddr, port: &Port) -> Vec<RuleName> {
+        let mut denying = Vec::new();
+        if subject.workload.is_none() {
+            return denying;
+        }
+        for guardrail in &self.world.policy.guardrails {
+            for (index, entry) in guardrail.entries.iter().enumerate() {
+                if self.entry_denies(entry, subject, own, peer, port) {
+                    denying.push(RulePlace::Deny { guardrail: guardrail.name.clone(), index });
+                }
+            }
+        }
+        denying
+    }
+
+    fn entry_denies(&self, entry: &DenyEntry, subject: Subject, own: IpAddr, peer: IpAddr, port: &Port) -> bool {
+        let (mine, theirs) = match subject.direction {
+            Direction::Egress => (&entry.from, &entry.to),
+            Direction::Ingress => (&entry.to, &entry.from),
+        };
+        let groups = self.groups_of(subject.workload);
+        let is_own =
+            |named: &Peer| self.is_peer(named, own) || groups.iter().any(|group| *named == Peer::Group(group.id));
+        mine.as_ref().is_none_or(|peers| peers.iter().any(is_own))
+            && theirs.as_ref().is_none_or(|peers| peers.iter().any(|named| self.is_peer(named, peer)))
+            && entry.ports.as_ref().is_none_or(|ports| ports.iter().any(|entry| covers(entry, port)))
     }
 
     /// What a denial comes to for the subject; `None` where nothing governs it.
@@ -85,7 +121,8 @@ impl Model {
     /// Whether a group with `established: keep` is among those that allow the flow.
     pub(super) fn promised(&self, ruling: &Ruling) -> bool {
         let Ruling::Allowed(rules) = ruling else { return false };
-        rules.iter().any(|(id, ..)| {
+        rules.iter().any(|rule| {
+            let RulePlace::Rule { group: id, .. } = rule else { return false };
             self.world.policy.groups.iter().any(|group| group.id == *id && group.established == Established::Keep)
         })
     }

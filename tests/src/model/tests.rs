@@ -61,7 +61,7 @@ fn shop() -> Model {
                 group("web", 1, vec![], Some(vec![rule(Peer::Group(GroupId(2)), 6, 80)])),
                 group("api", 2, vec![rule(Peer::Group(GroupId(1)), 6, 80)], None),
             ],
-            workloads: vec![],
+            ..PolicySet::default()
         },
         workloads: vec![workload("web", "10.0.0.1"), workload("api", "10.0.0.2")],
         host: vec!["10.0.0.254".parse().expect("an address")],

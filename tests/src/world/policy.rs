@@ -1,6 +1,8 @@
 //! Random policies.
 
-use bulkhead::policy::model::{Established, GroupId, Mode, Peer, PolicySet, PortMatch, Rule, SecurityGroup};
+use bulkhead::policy::model::{
+    DenyEntry, Established, GroupId, Guardrail, Mode, Peer, PolicySet, PortMatch, Rule, SecurityGroup,
+};
 use bulkhead::workload::{Requirement, Selector};
 
 use super::{APPS, ENVIRONMENTS, Random, origin};
@@ -38,8 +40,35 @@ pub(super) fn groups(random: &mut Random) -> Vec<SecurityGroup> {
     (1..=count).map(|id| group(random, id)).collect()
 }
 
+/// Random guardrails, none of them in half of the policies.
+pub(super) fn guardrails(random: &mut Random) -> Vec<Guardrail> {
+    let count = if random.chance(50) { 0 } else { 1 + random.below(2) };
+    let guardrail = |random: &mut Random, name: usize| Guardrail {
+        name: format!("rail{name}"),
+        description: None,
+        entries: (0..=random.below(2)).map(|_| entry(random)).collect(),
+        origin: origin(),
+    };
+    (0..count).map(|name| guardrail(random, name)).collect()
+}
+
+fn entry(random: &mut Random) -> DenyEntry {
+    let side = |random: &mut Random| {
+        (!random.chance(40)).then(|| (0..=random.below(2)).map(|_| peer(random)).collect::<Vec<_>>())
+    };
+    let (from, to) = (side(random), side(random));
+    // Without any of the three it would deny everything, and nothing be left to see.
+    let is_bare = from.is_none() && to.is_none();
+    let ports = (is_bare || random.chance(75)).then(|| (0..=random.below(2)).map(|_| port(random)).collect());
+    DenyEntry { description: None, from, to, ports, origin: origin() }
+}
+
 /// Changes a policy a little, or altogether.
 pub(super) fn change(random: &mut Random, policy: &mut PolicySet) {
+    if random.chance(20) {
+        policy.guardrails = guardrails(random);
+        return;
+    }
     if policy.groups.is_empty() || random.chance(15) {
         policy.groups = groups(random);
         return;

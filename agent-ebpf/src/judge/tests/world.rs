@@ -52,6 +52,7 @@ pub(super) struct World {
     classes: HashMap<PortIndex, u16>,
     rows: HashMap<RowKey, Row>,
     rules: HashMap<RuleKey, RuleRef>,
+    rails: u16,
     flows: RefCell<Lru>,
     embryos: RefCell<Lru>,
     fragments: RefCell<HashMap<FragmentKey, Fragment>>,
@@ -74,6 +75,7 @@ impl World {
             classes: HashMap::new(),
             rows: HashMap::new(),
             rules: HashMap::new(),
+            rails: 0,
             flows: RefCell::default(),
             embryos: RefCell::default(),
             fragments: RefCell::default(),
@@ -146,10 +148,7 @@ impl World {
         if direction == Direction::Egress {
             self.restrict(subject);
         }
-        let class = service.map_or(0, |(protocol, detail)| {
-            let next = u16::try_from(self.classes.len() + 1).expect("few classes");
-            *self.classes.entry(PortIndex::new(protocol, detail)).or_insert(next)
-        });
+        let class = service.map_or(0, |(protocol, detail)| self.class(protocol, detail));
         let row = RowKey::new(0, u32::from(subject), direction, class);
         self.rows.entry(row).or_insert(Row::EMPTY).allow(slot(peer));
         let rule = u32::try_from(self.rules.len()).expect("few rules");
@@ -163,6 +162,48 @@ impl World {
 
     pub(super) fn allow_out(&mut self, subject: Who, peer: Who, service: (u8, u16)) -> u32 {
         self.rule(subject, Direction::Egress, peer, Some(service), 0)
+    }
+
+    /// Adds a deny entry to a guardrail: who sends and who receives (`None` is anyone) what; the number of its hits is returned.
+    pub(super) fn rail(&mut self, from: Option<Who>, to: Option<Who>, service: Option<(u8, u16)>) -> u32 {
+        let everyone: Vec<u32> = self.identities.keys().copied().collect();
+        let side = |side: Option<Who>| match side {
+            None => everyone.clone(),
+            Some(HOST) => vec![IDENTITY_HOST],
+            Some(STRANGER) => vec![IDENTITY_WORLD],
+            Some(who) => vec![u32::from(who)],
+        };
+        self.rail_of_identities(&side(from), &side(to), service)
+    }
+
+    /// The same for identities; a side without any is anyone.
+    pub(super) fn rail_of_identities(&mut self, from: &[u32], to: &[u32], service: Option<(u8, u16)>) -> u32 {
+        let entry = self.rails;
+        self.rails += 1;
+        let (word, bit) = (usize::from(entry / 64), 1 << (entry % 64));
+        for (number, identity) in &mut self.identities {
+            identity.flags |= Identity::GUARDED;
+            let bit_of = |side: &[u32]| if side.is_empty() || side.contains(number) { bit } else { 0 };
+            identity.denied.from[word] |= bit_of(from);
+            identity.denied.to[word] |= bit_of(to);
+        }
+        let class = service.map_or(0, |(protocol, detail)| self.class(protocol, detail));
+        self.rows.entry(RowKey::deny(0, class)).or_insert(Row::EMPTY).allow(entry);
+        let rule = 1_000 + u32::from(entry);
+        self.rules.insert(RuleKey { row: RowKey::deny(0, 0), slot: entry, reserved: 0 }, RuleRef { rule, flags: 0 });
+        rule
+    }
+
+    /// Gives the workload's IPv4 address an identity of its own.
+    pub(super) fn identity_of_address(&mut self, who: Who, number: u32) {
+        let identity = *self.identity(who);
+        self.identities.insert(number, identity);
+        self.parties.get_mut(&addresses(who)[0]).expect("a workload of the world").identity = number;
+    }
+
+    fn class(&mut self, protocol: u8, detail: u16) -> u16 {
+        let next = u16::try_from(self.classes.len() + 1).expect("few classes");
+        *self.classes.entry(PortIndex::new(protocol, detail)).or_insert(next)
     }
 
     /// Takes every rule away; who is governed stays so.
@@ -268,6 +309,7 @@ impl World {
             fragment_id: 0,
             quote: 0,
             length: 0,
+            here: 0,
         };
         self.note(&judge_call(self, &destination, &packet, &self.local(who, Seen::Cgroup(cgroup(who)))))
     }

@@ -17,7 +17,7 @@ fn judged(text: &str) -> (usize, Judged) {
 #[test]
 fn a_good_policy_is_counted() {
     let (files, result) = judged(GOOD);
-    assert_eq!(text(files, &result), "ok: 1 file, 1 group, 0 rules, 0 workloads\n");
+    assert_eq!(text(files, &result), "ok: 1 file, 1 group, 0 rules, 0 guardrails, 0 workloads\n");
     let json: Value = serde_json::from_str(&json(files, &result)).expect("JSON");
     assert_eq!(json["valid"], true);
     assert_eq!((&json["files"], &json["groups"]), (&1.into(), &1.into()));
@@ -30,7 +30,7 @@ fn warnings_do_not_refuse() {
     let (files, result) = judged(&twice);
     let text = text(files, &result);
     assert!(text.contains(":4:55: warning: "), "{text}");
-    assert!(text.ends_with("ok: 1 file, 1 group, 2 rules, 0 workloads, 1 warning\n"), "{text}");
+    assert!(text.ends_with("ok: 1 file, 1 group, 2 rules, 0 guardrails, 0 workloads, 1 warning\n"), "{text}");
 }
 
 #[test]

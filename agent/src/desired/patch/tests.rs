@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::tests::{cidr, group, ip};
+use super::super::tests::{cidr, group, guardrail, ip};
 use super::super::{Contents, Desired, Inputs, Nothing, desired};
 use super::*;
 use crate::config::ManagedScope;
@@ -34,6 +34,11 @@ fn policy() -> Arc<PolicySet> {
     };
     Arc::new(PolicySet {
         groups: vec![group(2, "web", &peers), group(3, "api", &peers[..1])],
+        guardrails: vec![guardrail(&[
+            (None, Some(&[cidr("10.0.0.0/28"), cidr("10.0.0.3/32")])),
+            (Some(&[cidr("10.0.0.8/30"), Peer::Group(GroupId(3))]), Some(&[Peer::Host, Peer::World])),
+            (Some(&[cidr("::/0")]), None),
+        ])],
         workloads: vec![
             declared("web", "web", Some("shop/web"), Some("veth1")),
             declared("api", "api", Some("shop/api"), None),

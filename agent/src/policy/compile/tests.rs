@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::*;
-use crate::policy::model::{Origin, PortMatch, Rule};
+use crate::policy::model::{Guardrail, Origin, PortMatch, Rule};
 use crate::workload::Selector;
 
 fn origin() -> Origin {
@@ -35,7 +35,7 @@ fn set(ids: &[u32]) -> GroupSet {
 }
 
 fn compile_all(groups: Vec<SecurityGroup>, sets: &[&[u32]]) -> CompiledPolicy {
-    let policy = PolicySet { groups, workloads: Vec::new() };
+    let policy = PolicySet { groups, ..PolicySet::default() };
     let sets = sets.iter().map(|ids| set(ids)).collect();
     compile(&policy, &sets, &mut RuleNumbers::default()).expect("a small policy")
 }
@@ -84,7 +84,7 @@ fn only_rules_of_local_subjects_take_slots() {
     let compiled = compile_all(vec![group(1, vec![rule(&[PEER], None)], None), remote.clone()], &[&[1]]);
     assert_eq!(compiled.slots.len(), 1);
 
-    let policy = PolicySet { groups: vec![remote], workloads: Vec::new() };
+    let policy = PolicySet { groups: vec![remote], ..PolicySet::default() };
     let refused = compile(&policy, &BTreeSet::from([set(&[2])]), &mut RuleNumbers::default());
     assert!(matches!(refused, Err(TooLarge::Slots(65_536))), "{refused:?}");
 }
@@ -99,7 +99,7 @@ fn ten_thousand_local_groups_with_ten_rules_each_fit() {
         (0..10).map(|index| rule(&[peer(index)], Some(&[port(index)]))).collect()
     };
     let groups = (0..GROUPS).map(|id| group(id, rules(id), None)).collect();
-    let policy = PolicySet { groups, workloads: Vec::new() };
+    let policy = PolicySet { groups, ..PolicySet::default() };
     let sets: BTreeSet<GroupSet> = (0..GROUPS).map(|id| set(&[id])).collect();
     let began = std::time::Instant::now();
     let compiled = compile(&policy, &sets, &mut RuleNumbers::default()).expect("the policy fits");
@@ -136,4 +136,46 @@ fn keep_is_on_the_references_of_its_groups_rules() {
     for (key, reference) in &compiled.rules {
         assert_eq!(reference.flags & RuleRef::KEEP != 0, key.slot == compiled.slots[&PEER]);
     }
+}
+
+fn rails(entries: Vec<DenyEntry>) -> PolicySet {
+    let rail = Guardrail { name: "rail".to_owned(), description: None, entries, origin: origin() };
+    PolicySet {
+        guardrails: vec![rail],
+        groups: vec![group(1, vec![rule(&[PEER], Some(&[ANY_TCP]))], None)],
+        ..PolicySet::default()
+    }
+}
+
+fn entry(from: Option<&[Peer]>, ports: Option<&[PortMatch]>) -> DenyEntry {
+    let from = from.map(<[_]>::to_vec);
+    DenyEntry { description: None, from, to: None, ports: ports.map(<[_]>::to_vec), origin: origin() }
+}
+
+#[test]
+fn a_deny_entry_is_a_bit_of_its_peers_and_of_its_ports_classes_with_a_number_of_its_own() {
+    let policy = rails(vec![entry(Some(&[PEER]), Some(&[TCP_443])), entry(None, None)]);
+    let mut numbers = RuleNumbers::default();
+    let compiled = compile(&policy, &BTreeSet::from([set(&[1])]), &mut numbers).expect("a small policy");
+    assert_eq!(compiled.denied[&PEER].from[0], 0b01);
+    assert_eq!(compiled.denied_anyone, Some(Denied { from: [0b10, 0], to: [0b11, 0] }));
+    let https = compiled.ports.of(&TCP_443);
+    for class in compiled.ports.of(&ANY_TCP) {
+        let row = compiled.rows.get(&RowKey::deny(0, *class));
+        assert_eq!(row.is_some_and(|row| row.may_allow(0)), https.contains(class));
+    }
+    assert!(compiled.rows[&RowKey::deny(0, CLASS_ANY)].may_allow(1));
+    for index in [0u16, 1] {
+        let place = RulePlace::Deny { guardrail: "rail".to_owned(), index: usize::from(index) };
+        let key = RuleKey { row: RowKey::deny(0, CLASS_ANY), slot: index, reserved: 0 };
+        assert_eq!(compiled.rules[&key].rule, numbers.of(&place));
+    }
+    assert_eq!(numbers.iter().map(|(_, number)| number).collect::<BTreeSet<_>>().len(), 3);
+}
+
+#[test]
+fn guardrails_with_more_entries_than_bits_are_refused_with_the_figures() {
+    let of = |count| compile(&rails(vec![entry(None, None); count]), &BTreeSet::new(), &mut RuleNumbers::default());
+    assert!(of(DENY_ENTRIES).is_ok());
+    assert_eq!(of(DENY_ENTRIES + 1), Err(TooLarge::DenyEntries(DENY_ENTRIES + 1)));
 }

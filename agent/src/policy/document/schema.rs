@@ -4,7 +4,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
-use super::{API_VERSION, AddressGroupSpec, Document, SecurityGroupSpec, WorkloadSpec};
+use super::{API_VERSION, AddressGroupSpec, Document, GuardrailSpec, SecurityGroupSpec, WorkloadSpec};
 
 /// The schema of one document: one of the kinds. What it can't say (that a named group exists, that a range is the right way
 /// up) only `bulkhead check` knows.
@@ -17,6 +17,7 @@ pub fn schema() -> Value {
             "Who is in a group, and what its members may receive and send",
             &mut generator,
         ),
+        kind::<GuardrailSpec>("Guardrail", "What is denied, whatever groups allow", &mut generator),
         kind::<WorkloadSpec>("Workload", "A statically declared workload", &mut generator),
         kind::<AddressGroupSpec>("AddressGroup", "CIDRs under a name, for rules", &mut generator),
     ];

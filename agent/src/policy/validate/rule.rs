@@ -29,10 +29,7 @@ fn rule(
     if entries.is_absent() {
         context.report.add(mark, format!("this rule has no `{side}`: it would match nobody"), &anyone);
     }
-    if let Some((mark, [])) = entries.marked().map(|(mark, entries)| (mark, entries.as_slice())) {
-        context.report.add(mark, format!("`{side}` is empty: the rule would match nobody"), &anyone);
-    }
-    let peers = entries.get().map(|entries| peers(side, entries, context));
+    let peers = peers(side, entries, &anyone, context);
     let ports = ports(entries_of_ports, context);
     Some(Rule {
         description: description.get().cloned(),
@@ -42,8 +39,17 @@ fn rule(
     })
 }
 
-/// The peers of one list, each once.
-fn peers(side: &str, entries: &[Field<PeerEntry>], context: Context<'_>) -> Vec<Peer> {
+/// The peers of one list, each once; `None` where there is no list. `anyone` is how to write that.
+pub(super) fn peers(
+    side: &str,
+    entries: &Field<Vec<Field<PeerEntry>>>,
+    anyone: &str,
+    context: Context<'_>,
+) -> Option<Vec<Peer>> {
+    let (mark, entries) = entries.marked()?;
+    if entries.is_empty() {
+        context.report.add(mark, format!("`{side}` is empty: it would match nobody"), anyone);
+    }
     let mut peers = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for (mark, entry) in entries.iter().filter_map(|entry| entry.marked()) {
@@ -53,7 +59,7 @@ fn peers(side: &str, entries: &[Field<PeerEntry>], context: Context<'_>) -> Vec<
             }
         }
     }
-    peers
+    Some(peers)
 }
 
 /// What one entry names: an AddressGroup may be many.

@@ -7,7 +7,9 @@ mod repository;
 use std::sync::Arc;
 
 use super::*;
-use crate::policy::model::{Established, GroupId, Mode, Origin, Peer, PortMatch, Rule, SecurityGroup};
+use crate::policy::model::{
+    DenyEntry, Established, GroupId, Guardrail, Mode, Origin, Peer, PortMatch, Rule, SecurityGroup,
+};
 use crate::workload::{DeclaredWorkload, Requirement, Selector};
 
 fn file(name: &str, text: &str) -> PolicyFile {
@@ -120,7 +122,7 @@ spec: {cidrs: [192.0.2.0/24, 2001:db8::/32, 10.0.0.1/32]}
         established: Established::Keep,
         origin: origin(1, 1),
     };
-    assert_eq!(policy, PolicySet { groups: vec![expected], workloads: Vec::new() });
+    assert_eq!(policy, PolicySet { groups: vec![expected], ..PolicySet::default() });
 }
 
 #[test]
@@ -195,7 +197,47 @@ spec: {addresses: ['10.0.0.11']}
         addresses: vec![address("10.0.0.10"), address("fd00::10")],
         origin: origin(1, 1),
     };
-    assert_eq!(policy, PolicySet { groups: Vec::new(), workloads: vec![remote, local] });
+    assert_eq!(policy, PolicySet { workloads: vec![remote, local], ..PolicySet::default() });
+}
+
+#[test]
+fn a_guardrail_means_what_it_says() {
+    let policy = good(
+        "apiVersion: bulkhead.dev/v1alpha1
+kind: Guardrail
+metadata: {name: no-telnet}
+spec:
+  description: Nobody needs it
+  deny:
+    - description: Telnet
+      ports: [{protocol: tcp, port: 23}]
+    - from: [{group: 7001}, {entity: world}]
+      to: [{cidr: 10.0.0.0/8}]
+",
+    );
+    let entries = vec![
+        DenyEntry {
+            description: Some("Telnet".to_owned()),
+            from: None,
+            to: None,
+            ports: Some(vec![tcp(23, 23)]),
+            origin: origin(7, 7),
+        },
+        DenyEntry {
+            description: None,
+            from: Some(vec![Peer::Group(GroupId(7001)), Peer::World]),
+            to: Some(vec![cidr("10.0.0.0/8")]),
+            ports: None,
+            origin: origin(9, 7),
+        },
+    ];
+    let guardrail = Guardrail {
+        name: "no-telnet".to_owned(),
+        description: Some("Nobody needs it".to_owned()),
+        entries,
+        origin: origin(1, 1),
+    };
+    assert_eq!(policy, PolicySet { guardrails: vec![guardrail], ..PolicySet::default() });
 }
 
 #[test]

@@ -7,11 +7,12 @@ use crate::policy::model::{Peer, PortMatch, Rule};
 /// Whether `wide` allows everything that `narrow` allows, whatever workloads there are.
 pub(super) fn covers(wide: &Rule, narrow: &Rule) -> bool {
     // The same AddressGroup, which may be long, needs no comparison of each prefix with each.
-    covers_ports(wide, narrow)
+    covers_ports(wide.ports.as_deref(), narrow.ports.as_deref())
         && (wide.peers == narrow.peers || narrow.peers.iter().all(|peer| covers_peer(&wide.peers, *peer)))
 }
 
-fn covers_peer(wide: &[Peer], narrow: Peer) -> bool {
+/// Whether everyone whom `narrow` stands for is in `wide`, whatever workloads there are.
+pub(super) fn covers_peer(wide: &[Peer], narrow: Peer) -> bool {
     let everyone = |length_of: fn(&IpNet) -> bool| {
         wide.iter().any(|peer| matches!(peer, Peer::Cidr(net) if net.prefix_len() == 0 && length_of(net)))
     };
@@ -28,8 +29,9 @@ fn covers_peer(wide: &[Peer], narrow: Peer) -> bool {
     }
 }
 
-fn covers_ports(wide: &Rule, narrow: &Rule) -> bool {
-    match (&wide.ports, &narrow.ports) {
+/// Whether `wide` has all of `narrow`; `None` is every protocol and port.
+pub(super) fn covers_ports(wide: Option<&[PortMatch]>, narrow: Option<&[PortMatch]>) -> bool {
+    match (wide, narrow) {
         (None, _) => true,
         (Some(_), None) => false,
         (Some(wide), Some(narrow)) => narrow.iter().all(|narrow| wide.iter().any(|wide| covers_port(*wide, *narrow))),

@@ -109,6 +109,69 @@ fn a_rule_that_an_earlier_one_covers_is_told() {
 }
 
 #[test]
+fn a_rule_that_guardrails_deny_wholly_is_told() {
+    let ssh = "ports: [{protocol: tcp, port: 22}]";
+    for (rule, deny, denied) in [
+        (format!("from: [{{entity: world}}], {ssh}"), format!("{{{ssh}}}"), true),
+        (format!("from: [{{entity: world}}], {ssh}"), format!("{{from: [{{entity: world}}], {ssh}}}"), true),
+        (format!("from: [{{entity: world}}], {ssh}"), format!("{{from: [{{entity: host}}], {ssh}}}"), false),
+        (format!("from: [{{entity: world}}], {ssh}"), format!("{{to: [{{group: web}}], {ssh}}}"), true),
+        (format!("from: [{{entity: world}}], {ssh}"), format!("{{to: [{{group: 7}}], {ssh}}}"), false),
+        ("from: [{entity: world}]".to_owned(), format!("{{{ssh}}}"), false),
+        (
+            format!("from: [{{entity: world}}, {{cidr: 10.1.0.0/16}}], {ssh}"),
+            format!("{{from: [{{entity: world}}]}}, {{from: [{{cidr: 10.0.0.0/8}}], {ssh}}}"),
+            true,
+        ),
+        (
+            format!("from: [{{entity: world}}, {{cidr: 10.1.0.0/16}}], {ssh}"),
+            format!("{{from: [{{cidr: 10.0.0.0/8}}], {ssh}}}"),
+            false,
+        ),
+    ] {
+        let guardrail = format!(
+            "---\napiVersion: bulkhead.dev/v1alpha1\nkind: Guardrail\nmetadata: {{name: rail}}\nspec: {{deny: [{deny}]}}\n"
+        );
+        let warnings = warned(&format!("selector: {{}}\ningress: [{{{rule}}}]"), &guardrail);
+        assert_eq!(warnings.len(), usize::from(denied), "{rule} {deny}: {warnings:?}");
+        if denied {
+            assert!(warnings[0].message.contains("guardrail `rail` (test.yaml:8:1) denies all"), "{warnings:?}");
+        }
+    }
+    // For an egress rule the members send.
+    let rail = "---\napiVersion: bulkhead.dev/v1alpha1\nkind: Guardrail\nmetadata: {name: rail}\nspec: {deny: [{from: [{group: web}]}]}\n";
+    assert_eq!(warned("selector: {}\negress: [{to: [{entity: world}]}]", rail).len(), 1);
+    assert_eq!(warned("selector: {}\ningress: [{from: [{entity: world}]}]", rail), []);
+}
+
+#[test]
+fn what_no_packet_can_match_is_told() {
+    for (rule, never) in [
+        ("from: [{cidr: '2001:db8::/32'}], ports: [{protocol: icmp}]", true),
+        ("from: [{cidr: 10.0.0.0/8}], ports: [{protocol: icmpv6, type: 128}]", true),
+        ("from: [{cidr: 10.0.0.0/8}], ports: [{protocol: icmpv6}, {protocol: tcp}]", false),
+        ("from: [{cidr: 10.0.0.0/8}, {entity: host}], ports: [{protocol: icmpv6}]", false),
+    ] {
+        let warnings = warned(&format!("selector: {{}}\ningress: [{{{rule}}}]"), "");
+        assert_eq!(warnings.len(), usize::from(never), "{rule}: {warnings:?}");
+    }
+    for (deny, never) in [
+        ("from: [{cidr: 10.0.0.0/8}], to: [{cidr: '2001:db8::/32'}]", true),
+        ("from: [{cidr: 10.0.0.0/8}], to: [{cidr: 10.0.0.0/8}]", false),
+        ("from: [{group: web}]", true),
+        ("from: [{group: web}, {entity: host}]", false),
+    ] {
+        let guardrail = format!(
+            "---\napiVersion: bulkhead.dev/v1alpha1\nkind: Guardrail\nmetadata: {{name: rail}}\nspec: {{deny: [{{{deny}}}]}}\n"
+        );
+        let nobody = "selector: {matchLabels: {a: b}, matchExpressions: [{key: a, operator: DoesNotExist}]}";
+        let warnings = warned(nobody, &guardrail);
+        let told = warnings.iter().any(|warning| warning.message.contains("this deny entry can never match"));
+        assert_eq!(told, never, "{deny}: {warnings:?}");
+    }
+}
+
+#[test]
 fn an_address_of_two_workloads_is_told() {
     let two = format!("{}{}", WORKLOAD, WORKLOAD.replace("name: a", "name: b"));
     let warnings = warned("selector: {}", &two);

@@ -73,7 +73,10 @@ fn load(paths: &[PathBuf]) -> Result<PolicySet, Vec<Problem>> {
         addresses: Vec::new(),
         origin: origin.clone(),
     };
-    Ok(PolicySet { workloads: said.iter().flat_map(|text| text.lines()).map(workload).collect(), groups: Vec::new() })
+    Ok(PolicySet {
+        workloads: said.iter().flat_map(|text| text.lines()).map(workload).collect(),
+        ..PolicySet::default()
+    })
 }
 
 fn directory() -> TempDir {

@@ -47,6 +47,11 @@ fn what_an_editor_can_see_is_refused() {
     ] {
         assert!(!valid(&format!("{GROUP}{spec}")), "{spec}");
     }
+    let guardrail = GROUP.replace("SecurityGroup", "Guardrail");
+    assert!(valid(&format!("{guardrail}{{deny: [{{ports: [{{protocol: tcp, port: 23}}]}}]}}")));
+    for spec in ["{}", "{deny: []}", "{deny: [{form: []}]}", "{deny: [{from: []}]}"] {
+        assert!(!valid(&format!("{guardrail}{spec}")), "{spec}");
+    }
     for (from, to) in [("SecurityGroup", "Workload"), ("v1alpha1", "v2"), ("name:", "nam:")] {
         assert!(!valid(&format!("{GROUP}{{selector: {{}}}}").replace(from, to)), "{to}");
     }

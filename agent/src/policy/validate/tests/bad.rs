@@ -70,7 +70,7 @@ fn the_outer_shape_is_checked_field_by_field() {
     );
     check(
         "apiVersion: bulkhead.dev/v1alpha1\nkind: Deployment\n",
-        &[(2, 7, "no kind", "`SecurityGroup`, `Workload` or `AddressGroup`")],
+        &[(2, 7, "no kind", "`SecurityGroup`, `Guardrail`, `AddressGroup` or `Workload`")],
     );
     check(
         &(group("selector: {}") + "status: {}\nmetdata: {}\n"),
@@ -240,6 +240,31 @@ fn peers_are_one_thing_each_and_exist() {
     let anyone = "[{cidr: 0.0.0.0/0}, {cidr: \"::/0\"}]";
     check(&group("selector: {}\ningress: [{}]"), &[(6, 13, "no `from`", anyone)]);
     check(&group("selector: {}\negress: [{to: []}]"), &[(6, 17, "`to` is empty", anyone)]);
+}
+
+#[test]
+fn guardrails_deny_something() {
+    for (spec, expected) in [
+        ("description: x", (5, 3, "no `deny`", "add at least one entry")),
+        ("deny: []", (5, 9, "`deny` is empty", "add at least one entry")),
+        ("deny: [{}]", (5, 10, "would deny everything", "`from`, `to` or `ports`")),
+        ("deny: [{from: []}]", (5, 17, "`from` is empty", "leave `from` out for anyone")),
+        ("deny: [{to: [{group: nobody}]}]", (5, 24, "no SecurityGroup is named `nobody`", "by its ID")),
+        ("deny: [{to: [{group: 0}]}]", (5, 24, "no group's ID", "from 1 to")),
+        ("deny: [{to: [{cidr: 10.0.0.1/8}]}]", (5, 23, "bits set", "`10.0.0.0/8`")),
+        ("deny: [{ports: [{protocol: tcp, port: 0}]}]", (5, 41, "out of range", "1 to 65535")),
+        (
+            "deny: [{form: [{entity: world}], ports: [{protocol: udp}]}]",
+            (5, 11, "`form` is no field", "did you mean `from`?"),
+        ),
+        ("allow: []\ndeny: [{ports: [{protocol: udp}]}]", (5, 3, "`allow` is no field", "`description` and `deny`")),
+    ] {
+        check(&document("Guardrail", spec), &[expected]);
+    }
+    let twice = document("Guardrail", "deny: [{to: [{entity: host}]}]");
+    check(&format!("{twice}---\n{twice}"), &[(9, 18, "Guardrail `web` is defined twice", "rename")]);
+    // Kinds have names of their own.
+    good(&format!("{twice}---\n{}", group("selector: {}")));
 }
 
 #[test]
