@@ -21,9 +21,9 @@
 //! - **Any packet that the rules allow opens a flow**, a TCP segment in mid-stream too.
 //! - **Audited flows** pass both ways, every packet with the verdict audit: replies exist only because the opening passed.
 //! - **Every denial of a workload's own policy** can become audit: no rule, undecidable packets, a source not its own.
-//! - **`established: keep`** is a promise of the group whose rule allowed the flow to the workload that it allowed it for. If
-//!   several rules match, one group with `keep` is enough (order never matters). The promise outlives the group, the rule
-//!   and the workload's membership. Being ungoverned or having open egress promises nothing.
+//! - **`established: keep`** is a promise of the group whose rule allowed the flow to the workload that it allowed it for, and
+//!   about the peer as long as nobody else holds its address. If several rules match, one group with `keep` is enough (order
+//!   never matters). The promise outlives the group, the rule and the workload's membership. Being ungoverned or having open egress promises nothing.
 //! - **An ICMP error belongs to a flow** for a side if it goes to the sender of the quoted packet, and that sender is this
 //!   side's end (it may come from any router), or if this side's end sends it about a packet that it received. It belongs only
 //!   where the flow passes now; otherwise the rules say, as for any ICMP message. It doesn't keep the flow awake.
@@ -65,7 +65,7 @@ use bulkhead::policy::model::PolicySet;
 use bulkhead::workload::Workload;
 use bulkhead_ebpf::abi::{Direction, Reason, Verdict};
 
-use flows::{Flow, Permission};
+use flows::{Flow, Holder, Permission};
 
 /// Everything that is so at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -225,7 +225,7 @@ impl Model {
         let end = flow.end(packet.own_end(subject.direction));
         let judged = flow.permissions[end].clone();
         if let Some(permission) = &judged
-            && permission.kept
+            && self.is_kept(permission)
             && permission.workload == self.name_of(subject)
         {
             if self.leaves_a_trace(packet, subject) {
@@ -252,8 +252,9 @@ impl Model {
             }
         }
         if ruling.passes() {
-            let permission =
-                Permission { workload: self.name_of(subject), direction, peer, port, kept: self.promised(&ruling) };
+            let (workload, holder) = (self.name_of(subject), self.held_by(peer));
+            let kept = self.promised(&ruling);
+            let permission = Permission { workload, direction, peer, holder, port, kept };
             if self.leaves_a_trace(packet, subject) {
                 self.grant(index, end, permission, packet, now);
             }
@@ -270,6 +271,7 @@ impl Model {
                 workload: self.name_of(subject),
                 direction: subject.direction,
                 peer: packet.peer(subject.direction),
+                holder: self.held_by(packet.peer(subject.direction)),
                 port: packet.port(),
                 kept: self.promised(&ruling),
             };
@@ -329,7 +331,7 @@ impl Model {
         if permission.workload != self.name_of(subject) {
             return false;
         }
-        if permission.kept {
+        if self.is_kept(permission) {
             return true;
         }
         let asked = Subject { direction: permission.direction, ..subject };
@@ -390,7 +392,21 @@ impl Model {
         subject.workload.map(|index| self.world.workloads[index].name.clone())
     }
 
-    /// The workload that holds an address.
+    /// Who holds an address.
+    fn held_by(&self, address: IpAddr) -> Holder {
+        match self.holder(address) {
+            Some(workload) => Holder::Workload(self.world.workloads[workload].name.clone()),
+            None if self.world.host.contains(&address) => Holder::Host,
+            None => Holder::Nobody,
+        }
+    }
+
+    /// Whether a promise to keep the flow still holds.
+    fn is_kept(&self, permission: &Permission) -> bool {
+        permission.kept && self.held_by(permission.peer) == permission.holder
+    }
+
+    /// The workload that has this address.
     fn holder(&self, address: IpAddr) -> Option<usize> {
         self.world.workloads.iter().position(|workload| workload.addresses.contains(&address))
     }

@@ -28,10 +28,13 @@ pub(super) fn judge_flow<T: Tables>(
     if let Some(flow) = alive {
         let stamp = flow.stamp(end);
         let is_held = stamp.holds(control.generation);
-        if stamp.was_allowed_for(local.workload) && local.workload != 0 && (is_held || stamp.keeps()) {
+        if stamp.was_allowed_for(local.workload)
+            && local.workload != 0
+            && (is_held || stamp.keeps() && flow.peer(end) == peer.holder())
+        {
             match seen {
                 // Another hook judged this flow for the same workload.
-                Seen::Interface(interface) if is_held => flow.notice_interface(end, u64::from(interface)),
+                Seen::Interface(interface) if is_held => flow.notice_interface(end, interface),
                 Seen::Cgroup(cgroup) if is_held => flow.notice_owner(end, cgroup),
                 // `established: keep`: the flow is carried over to the new policy.
                 Seen::Interface(_) | Seen::Cgroup(_) => flow.renew(end, stamp.renewed(control.generation)),
@@ -107,7 +110,7 @@ pub(super) fn judge_flow<T: Tables>(
         Seen::Address => return Judgement { is_news: false, ..judgement },
         Seen::Cgroup(cgroup) => side(control.generation, local, subject, peer, &evaluation, &judgement, cgroup, 0),
         Seen::Interface(interface) => {
-            side(control.generation, local, subject, peer, &evaluation, &judgement, 0, u64::from(interface))
+            side(control.generation, local, subject, peer, &evaluation, &judgement, 0, interface)
         }
     };
     settle(tables, entry, begins, &key, packet, end, sender, &side, judgement, subject)
@@ -158,14 +161,14 @@ fn side(
     evaluation: &Evaluation,
     judgement: &Judgement,
     owner: u64,
-    interface: u64,
+    interface: u32,
 ) -> Side {
     let audits = judgement.verdict == Verdict::Audit;
     let stamp = Stamp::allowed(local.workload, generation, evaluation.keeps, audits, !subject.is_governed());
     let stamp = if local.flags & Place::SCOPE != 0 { stamp.of_unidentified() } else { stamp };
     let stamp = if peer.flags & (Party::LOCAL | Party::HOST) != 0 { stamp.with_peer_here() } else { stamp };
     let stamp = stamp.as_role(judgement.role);
-    Side { stamp, owner, interface }
+    Side { stamp, owner, interface_and_peer: u64::from(peer.holder()) << 32 | u64::from(interface) }
 }
 
 /// Writes an allowed side into the flow table.

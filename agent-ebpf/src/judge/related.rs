@@ -33,7 +33,9 @@ pub fn is_related<T: Tables, B: Bytes + ?Sized>(
     if !flow.is_alive(&control.settings, key.protocol, tables.now()) {
         return false;
     }
-    if stamp.was_allowed_for(local.workload) && (stamp.holds(control.generation) || stamp.keeps()) {
+    let peer = tables.party(&key.addresses[end.other() as usize & 1]);
+    let is_kept = stamp.keeps() && flow.peer(end) == peer.holder();
+    if stamp.was_allowed_for(local.workload) && (stamp.holds(control.generation) || is_kept) {
         return true;
     }
     // The policy changed, and the error comes before the flow's next packet.
@@ -47,7 +49,6 @@ pub fn is_related<T: Tables, B: Bytes + ?Sized>(
         };
         PortIndex::new(key.protocol, u16::from_be(key.ports[opener.other() as usize & 1]))
     };
-    let peer = tables.party(&key.addresses[end.other() as usize & 1]);
     let subject = Subject::of(tables, local);
     stamp.is_judged()
         && stamp.workload() == local.workload
