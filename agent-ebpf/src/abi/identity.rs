@@ -28,7 +28,8 @@ pub struct Party {
     pub identity: u32,
     /// Number of the workload that holds the address; 0 for none (CIDRs, the host).
     pub workload: u32,
-    /// Whether the workload is local and where its own ingress is enforced: bits of [`Party::LOCAL`], [`Party::HOST`].
+    /// Whether the workload is local and where its own ingress is enforced: [`Party::LOCAL`], [`Party::HOST`];
+    /// or [`Party::TOMBSTONE`].
     pub flags: u32,
 }
 
@@ -39,6 +40,8 @@ impl Party {
     pub const LOCAL: u32 = 1;
     /// The address is the host's own.
     pub const HOST: u32 = 2;
+    /// A workload had the address until lately, and nobody has it now.
+    pub const TOMBSTONE: u32 = 4;
     /// Who holds the address, as one number: the workload's, that of the host, or 0.
     #[inline(always)]
     #[must_use]
