@@ -108,7 +108,7 @@ impl FlowCell {
         self.side(end).interface_and_peer.load() as u32
     }
 
-    /// Who held the peer's address when `end` was judged.
+    /// The workload that held the peer's address when `end` was judged, 0 for none.
     #[inline(always)]
     pub fn peer(&self, end: End) -> u32 {
         (self.side(end).interface_and_peer.load() >> 32) as u32

@@ -22,7 +22,7 @@
 //! - **Audited flows** pass both ways, every packet with the verdict audit: replies exist only because the opening passed.
 //! - **Every denial of a workload's own policy** can become audit: no rule, undecidable packets, a source not its own.
 //! - **`established: keep`** is a promise of the group whose rule allowed the flow to the workload that it allowed it for, and
-//!   about the peer as long as nobody else holds its address. If several rules match, one group with `keep` is enough (order
+//!   about the peer as long as the same workload, or none, holds its address. If several rules match, one group with `keep` is enough (order
 //!   never matters). The promise outlives the group, the rule and the workload's membership. Being ungoverned or having open egress promises nothing.
 //! - **An ICMP error belongs to a flow** for a side if it goes to the sender of the quoted packet, and that sender is this
 //!   side's end (it may come from any router), or if this side's end sends it about a packet that it received. It belongs only
@@ -65,7 +65,7 @@ use bulkhead::policy::model::PolicySet;
 use bulkhead::workload::Workload;
 use bulkhead_ebpf::abi::{Direction, Reason, Verdict};
 
-use flows::{Flow, Holder, Permission};
+use flows::{Flow, Permission};
 
 /// Everything that is so at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -392,13 +392,9 @@ impl Model {
         subject.workload.map(|index| self.world.workloads[index].name.clone())
     }
 
-    /// Who holds an address.
-    fn held_by(&self, address: IpAddr) -> Holder {
-        match self.holder(address) {
-            Some(workload) => Holder::Workload(self.world.workloads[workload].name.clone()),
-            None if self.world.host.contains(&address) => Holder::Host,
-            None => Holder::Nobody,
-        }
+    /// The name of the workload that holds an address.
+    fn held_by(&self, address: IpAddr) -> Option<String> {
+        self.holder(address).map(|workload| self.world.workloads[workload].name.clone())
     }
 
     /// Whether a promise to keep the flow still holds.

@@ -168,8 +168,8 @@ pub struct Side {
     /// The cgroup that the decision was made for: the fast path's check that the packet belongs to the workload that was
     /// judged. 0 for none yet.
     pub owner: u64,
-    /// Low half: the interface at which the wall behind the cgroup hooks saw the same workload; 0 for none yet. High half: who
-    /// the peer was ([`super::Party::holder`]), for a flow is kept with that peer alone.
+    /// Low half: the interface at which the wall behind the cgroup hooks saw the same workload; 0 for none yet. High half: the
+    /// peer's workload, 0 for none, for a flow is kept with that peer alone.
     pub interface_and_peer: u64,
 }
 

@@ -40,15 +40,8 @@ impl Party {
     pub const LOCAL: u32 = 1;
     /// The address is the host's own.
     pub const HOST: u32 = 2;
-    /// A workload had the address until lately, and nobody has it now.
+    /// A workload had the address until lately, and nobody has it now. The agent's own note: the packet path leaves it out.
     pub const TOMBSTONE: u32 = 4;
-    /// Who holds the address, as one number: the workload's, that of the host, or 0.
-    #[inline(always)]
-    #[must_use]
-    pub const fn holder(&self) -> u32 {
-        if self.flags & Self::HOST != 0 { u32::MAX } else { self.workload }
-    }
-
     /// An address that no table knows.
     pub const WORLD: Self = Self { identity: IDENTITY_WORLD, workload: 0, flags: 0 };
 

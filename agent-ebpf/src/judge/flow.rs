@@ -17,20 +17,17 @@ pub(super) fn judge_flow<T: Tables>(
     peer: &Party,
 ) -> Judgement {
     let control = tables.control();
-    let (settings, now) = (&control.settings, tables.now());
     let (key, sender) = packet.flow_key();
     let end = local_end(sender, direction);
     let entry = tables.find(&key);
-    let alive = entry.filter(|flow| {
-        flow.is_alive(settings, packet.protocol, now) && !(packet.opens_tcp() && opens_another(flow, sender))
-    });
+    let alive = entry.filter(|flow| goes_on(tables, flow, packet, sender));
 
     if let Some(flow) = alive {
         let stamp = flow.stamp(end);
         let is_held = stamp.holds(control.generation);
         if stamp.was_allowed_for(local.workload)
             && local.workload != 0
-            && (is_held || stamp.keeps() && flow.peer(end) == peer.holder())
+            && (is_held || stamp.keeps() && flow.peer(end) == peer.workload)
         {
             match seen {
                 // Another hook judged this flow for the same workload.
@@ -48,7 +45,7 @@ pub(super) fn judge_flow<T: Tables>(
     }
 
     if alive.is_none()
-        && settings.denies_midstream != 0
+        && control.settings.denies_midstream != 0
         && packet.protocol == protocol::TCP
         && !packet.opens_tcp()
         && subject.is_governed()
@@ -116,6 +113,13 @@ pub(super) fn judge_flow<T: Tables>(
     settle(tables, entry, begins, &key, packet, end, sender, &side, judgement, subject)
 }
 
+/// Whether a flow is not dead, and the packet does not begin another one. A function of its own, as a program's stack is small.
+#[inline(never)]
+fn goes_on<T: Tables>(tables: &T, flow: &FlowCell, packet: &Packet, sender: End) -> bool {
+    flow.is_alive(&tables.control().settings, packet.protocol, tables.now())
+        && !(packet.opens_tcp() && opens_another(flow, sender))
+}
+
 /// What a packet does to the entry of its flow, besides being part of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Begins {
@@ -168,7 +172,7 @@ fn side(
     let stamp = if local.flags & Place::SCOPE != 0 { stamp.of_unidentified() } else { stamp };
     let stamp = if peer.flags & (Party::LOCAL | Party::HOST) != 0 { stamp.with_peer_here() } else { stamp };
     let stamp = stamp.as_role(judgement.role);
-    Side { stamp, owner, interface_and_peer: u64::from(peer.holder()) << 32 | u64::from(interface) }
+    Side { stamp, owner, interface_and_peer: u64::from(peer.workload) << 32 | u64::from(interface) }
 }
 
 /// Writes an allowed side into the flow table.

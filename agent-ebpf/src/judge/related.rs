@@ -34,7 +34,7 @@ pub fn is_related<T: Tables, B: Bytes + ?Sized>(
         return false;
     }
     let peer = tables.party(&key.addresses[end.other() as usize & 1]);
-    let is_kept = stamp.keeps() && flow.peer(end) == peer.holder();
+    let is_kept = stamp.keeps() && flow.peer(end) == peer.workload;
     if stamp.was_allowed_for(local.workload) && (stamp.holds(control.generation) || is_kept) {
         return true;
     }

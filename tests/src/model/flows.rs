@@ -59,17 +59,6 @@ pub(super) struct Flow {
     pub permissions: [Option<Permission>; 2],
 }
 
-/// Who holds an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Holder {
-    /// A workload, by name.
-    Workload(String),
-    /// This host.
-    Host,
-    /// Nobody that is known.
-    Nobody,
-}
-
 /// How a TCP flow closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Close {
@@ -87,8 +76,8 @@ pub(super) struct Permission {
     /// The direction, seen from that workload, in which the flow was opened.
     pub direction: Direction,
     pub peer: IpAddr,
-    /// Who held the peer's address.
-    pub holder: Holder,
+    /// The workload that held the peer's address.
+    pub holder: Option<String>,
     pub port: Port,
     /// A group with `established: keep` allowed it.
     pub kept: bool,
