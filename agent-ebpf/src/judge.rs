@@ -153,7 +153,7 @@ pub fn known<T: Tables>(tables: &T, packet: &Plain, seen: Seen, direction: Direc
     let end = local_end(sender, direction);
     let is_same = match seen {
         Seen::Cgroup(cgroup) => flow.owner(end) == cgroup,
-        Seen::Interface(interface) => flow.interface(end) == u64::from(interface),
+        Seen::Interface(interface) => flow.interface(end) == interface,
         // This hook only drops, and the hooks behind it make sure of the owner. But what comes from outside is no packet of
         // a flow whose sending end was judged here.
         Seen::Address => flow.stamp(sender) == Stamp::NONE && !flow.stamp(end).peer_is_here(),

@@ -30,7 +30,7 @@ pub struct FlowCell {
 struct SideCell {
     stamp: Word,
     owner: Word,
-    interface: Word,
+    interface_and_peer: Word,
 }
 
 const _: () = assert!(size_of::<FlowCell>() == size_of::<Flow>() && align_of::<FlowCell>() == align_of::<Flow>());
@@ -66,7 +66,7 @@ impl FlowCell {
         let side = |side: Side| SideCell {
             stamp: Word::new(side.stamp.0),
             owner: Word::new(side.owner),
-            interface: Word::new(side.interface),
+            interface_and_peer: Word::new(side.interface_and_peer),
         };
         Self {
             sides: [side(flow.sides[0]), side(flow.sides[1])],
@@ -104,8 +104,14 @@ impl FlowCell {
 
     /// The interface at which the wall saw `end`.
     #[inline(always)]
-    pub fn interface(&self, end: End) -> u64 {
-        self.side(end).interface.load()
+    pub fn interface(&self, end: End) -> u32 {
+        self.side(end).interface_and_peer.load() as u32
+    }
+
+    /// The workload that held the peer's address when `end` was judged, 0 for none.
+    #[inline(always)]
+    pub fn peer(&self, end: End) -> u32 {
+        (self.side(end).interface_and_peer.load() >> 32) as u32
     }
 
     /// Who opened the flow, for what, and how far it has come.
@@ -128,15 +134,16 @@ impl FlowCell {
             cell.stamp.store(Stamp::NONE.0);
         }
         cell.owner.store(side.owner);
-        cell.interface.store(side.interface);
+        cell.interface_and_peer.store(side.interface_and_peer);
         let previous = Stamp(cell.stamp.swap(side.stamp.0));
         !is_own && !previous.was_allowed_for(workload)
     }
 
     /// Notes the interface at which the wall saw a side that is already allowed.
     #[inline(always)]
-    pub fn notice_interface(&self, end: End, interface: u64) {
-        self.side(end).interface.store(interface);
+    pub fn notice_interface(&self, end: End, interface: u32) {
+        let word = &self.side(end).interface_and_peer;
+        word.store(word.load() >> 32 << 32 | u64::from(interface));
     }
 
     /// Notes the cgroup of a side that is already allowed.
@@ -208,7 +215,11 @@ impl FlowCell {
     pub fn flow(&self) -> Flow {
         let side = |end| {
             let cell = self.side(end);
-            Side { stamp: self.stamp(end), owner: cell.owner.load(), interface: cell.interface.load() }
+            Side {
+                stamp: self.stamp(end),
+                owner: cell.owner.load(),
+                interface_and_peer: cell.interface_and_peer.load(),
+            }
         };
         Flow { sides: [side(End::Low), side(End::High)], seen: self.seen.load(), course: self.course() }
     }
@@ -303,7 +314,7 @@ mod tests {
     #[test]
     fn starting_over_forgets_both_sides() {
         let cell = FlowCell::new(Flow::new(End::Low, PortIndex(1), 0));
-        let side = Side { stamp: Stamp::allowed(1, 1, false, false, false), owner: 5, interface: 0 };
+        let side = Side { stamp: Stamp::allowed(1, 1, false, false, false), owner: 5, interface_and_peer: 0 };
         assert!(cell.settle(End::Low, &side) && !cell.settle(End::Low, &side));
         assert!(cell.settle(End::High, &side));
         cell.restart(End::High, PortIndex(2), 9);

@@ -10,10 +10,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use bulkhead_ebpf::abi::Party;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
-use crate::desired::{Contents, Desired, Inputs, Numbers, State, desired};
+use crate::desired::tombstones::{TOMBSTONES, Tombstones};
+use crate::desired::{Contents, Desired, Held, Inputs, Numbers, State, desired};
 use crate::flow::record::Recorder;
 use crate::flow::{Named, Names, SharedNames};
 use crate::kernel::attach::Attachments;
@@ -120,13 +122,17 @@ impl Controller {
     #[must_use]
     pub fn new(policy: PolicySet, mut registry: Registry, kernel: Kernel, audience: Audience) -> Self {
         let (last_workload, last_identity) = kernel.tables.highest_numbers();
+        let mut tombstones = Tombstones::new(kernel.tables.longest_time_out(), TOMBSTONES);
+        // Of an earlier agent's, nobody knows how old they are.
+        let buried = kernel.tables.addresses().filter(|(_, party)| party.flags & Party::TOMBSTONE != 0);
+        buried.for_each(|(address, _)| tombstones.bury(address.into()));
         let policy = Arc::new(policy);
         registry.declare(&policy);
         Self {
             policy,
             registry,
             uplinks: BTreeSet::new(),
-            numbers: Numbers::above(last_workload, last_identity),
+            numbers: Numbers::above(last_workload, last_identity, tombstones),
             kernel,
             audience,
             started: Instant::now(),
@@ -236,6 +242,8 @@ impl Controller {
     /// Brings the kernel to what is wanted, where it may not be there.
     fn reconcile(&mut self, facts: &mut Vec<Instant>) {
         let seen = std::mem::take(facts);
+        // Their entries go.
+        self.touched.host_addresses.extend(self.numbers.tombstones.advance(self.started.elapsed()));
         if self.touched.is_nothing() && !self.attachments_differ && self.failures.is_empty() {
             return;
         }
@@ -408,7 +416,9 @@ impl Controller {
     }
 
     fn tell_sizes(&self, state: &State) {
-        self.kernel.readings.note(self.kernel.tables.sizes(), self.numbers.rules.end());
+        let mut sizes = self.kernel.tables.sizes();
+        sizes.insert("tombstones", self.numbers.tombstones.len() as u64);
+        self.kernel.readings.note(sizes, self.numbers.rules.end());
         self.audience.metrics.set_groups(self.policy.groups.len());
         self.audience.metrics.set_workloads(&by_source(state));
     }

@@ -9,6 +9,7 @@ mod members;
 pub mod memory;
 mod numbers;
 pub mod patch;
+pub mod tombstones;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -22,7 +23,7 @@ use crate::policy::model::{Peer, PolicySet};
 use crate::workload::identity::Holding;
 use crate::workload::{CgroupRef, Workload};
 use cover::Cover;
-use meaning::{Claim, Meanings, claims};
+use meaning::{Claim, Claims, Meanings, claims};
 use members::Members;
 pub use numbers::Numbers;
 
@@ -46,6 +47,8 @@ pub struct Inputs<'a> {
 pub trait Held {
     /// Who is behind an address, by an exact entry.
     fn address(&self, address: &Address) -> Option<Party>;
+    /// Every address that has an exact entry, and who is behind it.
+    fn addresses(&self) -> impl Iterator<Item = (Address, Party)>;
     /// Who is behind a prefix: the entry itself, or the longest one that covers it.
     fn prefix(&self, prefix: &PrefixKey) -> Option<Party>;
     /// The workload at a cgroup.
@@ -63,6 +66,10 @@ pub struct Nothing;
 impl Held for Nothing {
     fn address(&self, _: &Address) -> Option<Party> {
         None
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = (Address, Party)> {
+        std::iter::empty()
     }
 
     fn prefix(&self, _: &PrefixKey) -> Option<Party> {
@@ -175,6 +182,12 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
     for (address, claim) in claims.iter() {
         holdings.insert(holding_of(address, &claim, &mut warnings));
     }
+    let buried = bury(&claims, numbers, held);
+    let holding_of_buried = |address: &IpAddr| -> Holding {
+        let old = held.address(&Address::from(*address)).map(|party| party.identity);
+        (old, meanings.of_nobody(*address))
+    };
+    holdings.extend(buried.iter().map(holding_of_buried));
     let assignment = numbers.identities.assign(&holdings, |number| held.meaning(number), flips);
     let number_of = |workload: &Workload, numbers: &mut Numbers| numbers.workload(&workload.name);
 
@@ -198,6 +211,10 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
             Claim::Several(_) => Party { identity, workload: 0, flags: 0 },
         };
         contents.addresses.insert(Address::from(address), party);
+    }
+    for address in &buried {
+        let identity = assignment.number(&holding_of_buried(address));
+        contents.addresses.insert(Address::from(*address), Party { identity, workload: 0, flags: Party::TOMBSTONE });
     }
     for (key, holding) in &nets {
         let identity = assignment.number(holding);
@@ -228,6 +245,20 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
     let by_number = workloads.iter().map(|(name, (_, member))| (member.number, name.clone())).collect();
     let state = State { policy: inputs.policy.clone(), rows: policy, members, cover, workloads, by_number, warnings };
     Ok(Desired { contents, state })
+}
+
+/// Buries the addresses that no workload and not the host has any more, and returns all that are buried.
+fn bury(claims: &Claims, numbers: &mut Numbers, held: &impl Held) -> Vec<IpAddr> {
+    let tombstones = &mut numbers.tombstones;
+    let claimed: Vec<IpAddr> = tombstones.iter().filter(|address| claims.contain(address)).collect();
+    claimed.iter().for_each(|address| tombstones.claim(address));
+    for (address, party) in held.addresses() {
+        let address = IpAddr::from(address);
+        if party.workload != 0 && !claims.contain(&address) {
+            tombstones.bury(address);
+        }
+    }
+    tombstones.iter().collect()
 }
 
 /// The identity of a workload's cgroup or interface today.

@@ -21,9 +21,9 @@
 //! - **Any packet that the rules allow opens a flow**, a TCP segment in mid-stream too.
 //! - **Audited flows** pass both ways, every packet with the verdict audit: replies exist only because the opening passed.
 //! - **Every denial of a workload's own policy** can become audit: no rule, undecidable packets, a source not its own.
-//! - **`established: keep`** is a promise of the group whose rule allowed the flow to the workload that it allowed it for. If
-//!   several rules match, one group with `keep` is enough (order never matters). The promise outlives the group, the rule
-//!   and the workload's membership. Being ungoverned or having open egress promises nothing.
+//! - **`established: keep`** is a promise of the group whose rule allowed the flow to the workload that it allowed it for, and
+//!   about the peer as long as the same workload, or none, holds its address. If several rules match, one group with `keep` is enough (order
+//!   never matters). The promise outlives the group, the rule and the workload's membership. Being ungoverned or having open egress promises nothing.
 //! - **An ICMP error belongs to a flow** for a side if it goes to the sender of the quoted packet, and that sender is this
 //!   side's end (it may come from any router), or if this side's end sends it about a packet that it received. It belongs only
 //!   where the flow passes now; otherwise the rules say, as for any ICMP message. It doesn't keep the flow awake.
@@ -229,7 +229,7 @@ impl Model {
         let end = flow.end(packet.own_end(subject.direction));
         let judged = flow.permissions[end].clone();
         if let Some(permission) = &judged
-            && permission.kept
+            && self.is_kept(permission)
             && permission.workload == self.name_of(subject)
             && self
                 .denying(Subject { direction: permission.direction, ..subject }, own, permission.peer, &permission.port)
@@ -259,8 +259,9 @@ impl Model {
             }
         }
         if ruling.passes() {
-            let permission =
-                Permission { workload: self.name_of(subject), direction, peer, port, kept: self.promised(&ruling) };
+            let (workload, holder) = (self.name_of(subject), self.held_by(peer));
+            let kept = self.promised(&ruling);
+            let permission = Permission { workload, direction, peer, holder, port, kept };
             if self.leaves_a_trace(packet, subject) {
                 self.grant(index, end, permission, packet, now);
             }
@@ -278,6 +279,7 @@ impl Model {
                 workload: self.name_of(subject),
                 direction: subject.direction,
                 peer: packet.peer(subject.direction),
+                holder: self.held_by(packet.peer(subject.direction)),
                 port: packet.port(),
                 kept: self.promised(&ruling),
             };
@@ -340,7 +342,7 @@ impl Model {
         let (own, _) = quoted.own_end(quoted_direction);
         let asked = Subject { direction: permission.direction, ..subject };
         let ruling = self.rule_on(asked, own, permission.peer, &permission.port);
-        ruling.passes() || permission.kept && !matches!(ruling, Ruling::Guarded(_))
+        ruling.passes() || self.is_kept(permission) && !matches!(ruling, Ruling::Guarded(_))
     }
 
     /// The packet with its ports: itself, or for a later fragment what its first one said, if that was seen.
@@ -397,7 +399,17 @@ impl Model {
         subject.workload.map(|index| self.world.workloads[index].name.clone())
     }
 
-    /// The workload that holds an address.
+    /// The name of the workload that holds an address.
+    fn held_by(&self, address: IpAddr) -> Option<String> {
+        self.holder(address).map(|workload| self.world.workloads[workload].name.clone())
+    }
+
+    /// Whether a promise to keep the flow still holds.
+    fn is_kept(&self, permission: &Permission) -> bool {
+        permission.kept && self.held_by(permission.peer) == permission.holder
+    }
+
+    /// The workload that has this address.
     fn holder(&self, address: IpAddr) -> Option<usize> {
         self.world.workloads.iter().position(|workload| workload.addresses.contains(&address))
     }

@@ -168,15 +168,16 @@ pub struct Side {
     /// The cgroup that the decision was made for: the fast path's check that the packet belongs to the workload that was
     /// judged. 0 for none yet.
     pub owner: u64,
-    /// The interface at which the wall behind the cgroup hooks saw the same workload; 0 for none yet.
-    pub interface: u64,
+    /// Low half: the interface at which the wall behind the cgroup hooks saw the same workload; 0 for none yet. High half: the
+    /// peer's workload, 0 for none, for a flow is kept with that peer alone.
+    pub interface_and_peer: u64,
 }
 
 const _: () = assert!(size_of::<Side>() == 24);
 
 impl Side {
     /// Not judged.
-    pub const NONE: Self = Self { stamp: Stamp::NONE, owner: 0, interface: 0 };
+    pub const NONE: Self = Self { stamp: Stamp::NONE, owner: 0, interface_and_peer: 0 };
 }
 
 /// Workload, generation and decision in one word, so that they are written and read together.

@@ -30,7 +30,8 @@ pub struct Party {
     pub identity: u32,
     /// Number of the workload that holds the address; 0 for none (CIDRs, the host).
     pub workload: u32,
-    /// Whether the workload is local and where its own ingress is enforced: bits of [`Party::LOCAL`], [`Party::HOST`].
+    /// Whether the workload is local and where its own ingress is enforced: [`Party::LOCAL`], [`Party::HOST`];
+    /// or [`Party::TOMBSTONE`].
     pub flags: u32,
 }
 
@@ -41,6 +42,8 @@ impl Party {
     pub const LOCAL: u32 = 1;
     /// The address is the host's own.
     pub const HOST: u32 = 2;
+    /// A workload had the address until lately, and nobody has it now. The agent's own note: the packet path leaves it out.
+    pub const TOMBSTONE: u32 = 4;
     /// An address that no table knows.
     pub const WORLD: Self = Self { identity: IDENTITY_WORLD, workload: 0, flags: 0 };
 

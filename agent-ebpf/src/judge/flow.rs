@@ -17,16 +17,13 @@ pub(super) fn judge_flow<T: Tables>(
     peer: &Party,
 ) -> Judgement {
     let control = tables.control();
-    let (settings, now) = (&control.settings, tables.now());
     let (key, sender) = packet.flow_key();
     let end = local_end(sender, direction);
     let entry = tables.find(&key);
-    let alive = entry.filter(|flow| {
-        flow.is_alive(settings, packet.protocol, now) && !(packet.opens_tcp() && opens_another(flow, sender))
-    });
+    let alive = entry.filter(|flow| goes_on(tables, flow, packet, sender));
 
     if alive.is_none()
-        && settings.denies_midstream != 0
+        && control.settings.denies_midstream != 0
         && packet.protocol == protocol::TCP
         && !packet.opens_tcp()
         && subject.is_governed()
@@ -51,11 +48,11 @@ pub(super) fn judge_flow<T: Tables>(
     }
     if let Some(flow) = alive {
         // No promise outlives a guardrail.
-        if is_held || was_allowed && stamp.keeps() && !evaluation.is_guarded() {
+        if is_held || was_allowed && stamp.keeps() && flow.peer(end) == peer.workload && !evaluation.is_guarded() {
             if vouches {
                 match local.seen {
                     // Another hook judged this flow for the same workload.
-                    Seen::Interface(interface) if is_held => flow.notice_interface(end, u64::from(interface)),
+                    Seen::Interface(interface) if is_held => flow.notice_interface(end, interface),
                     Seen::Cgroup(cgroup) if is_held => flow.notice_owner(end, cgroup),
                     // `established: keep`: the flow is carried over to the new policy.
                     Seen::Interface(_) | Seen::Cgroup(_) => flow.renew(end, stamp.renewed(control.generation)),
@@ -114,10 +111,17 @@ pub(super) fn judge_flow<T: Tables>(
     let (owner, interface) = match local.seen {
         Seen::Address => (0, 0),
         Seen::Cgroup(cgroup) => (cgroup, 0),
-        Seen::Interface(interface) => (0, u64::from(interface)),
+        Seen::Interface(interface) => (0, interface),
     };
     let side = side(control.generation, local, subject, peer, evaluation.keeps(), &judgement, owner, interface);
     settle(tables, entry, begins, &key, packet, end, sender, &side, judgement, subject)
+}
+
+/// Whether a flow is not dead, and the packet does not begin another one. A function of its own, as a program's stack is small.
+#[inline(never)]
+fn goes_on<T: Tables>(tables: &T, flow: &FlowCell, packet: &Packet, sender: End) -> bool {
+    flow.is_alive(&tables.control().settings, packet.protocol, tables.now())
+        && !(packet.opens_tcp() && opens_another(flow, sender))
 }
 
 /// What a packet does to the entry of its flow, besides being part of it.
@@ -165,14 +169,14 @@ fn side(
     keeps: bool,
     judgement: &Judgement,
     owner: u64,
-    interface: u64,
+    interface: u32,
 ) -> Side {
     let audits = judgement.verdict == Verdict::Audit;
     let stamp = Stamp::allowed(local.workload, generation, keeps, audits, !subject.is_governed());
     let stamp = if local.flags & Place::SCOPE != 0 { stamp.of_unidentified() } else { stamp };
     let stamp = if peer.flags & (Party::LOCAL | Party::HOST) != 0 { stamp.with_peer_here() } else { stamp };
     let stamp = stamp.as_role(judgement.role);
-    Side { stamp, owner, interface }
+    Side { stamp, owner, interface_and_peer: u64::from(peer.workload) << 32 | u64::from(interface) }
 }
 
 /// Writes an allowed side into the flow table.

@@ -48,12 +48,12 @@ pub fn is_related<T: Tables, B: Bytes + ?Sized>(
         PortIndex::new(key.protocol, u16::from_be(key.ports[opener.other() as usize & 1]))
     };
     let peer = tables.party(&key.addresses[end.other() as usize & 1]);
+    let is_kept = stamp.was_allowed_for(local.workload) && stamp.keeps() && flow.peer(end) == peer.workload;
     let subject = Subject::of(tables, local);
     let here = if subject.is_guarded() { tables.party(&key.addresses[end as usize & 1]).identity } else { 0 };
     if !stamp.is_judged() || stamp.workload() != local.workload {
         return false;
     }
     let evaluation = tables.evaluate(subject, [local.identity, here], peer.identity, role, service);
-    evaluation.is_allowed()
-        || !evaluation.is_guarded() && (subject.audits(role) || stamp.was_allowed_for(local.workload) && stamp.keeps())
+    evaluation.is_allowed() || !evaluation.is_guarded() && (subject.audits(role) || is_kept)
 }

@@ -426,6 +426,23 @@ fn an_unknown_connection_is_denied_where_the_agent_is_told_so() {
     assert_eq!(world.sends(WEB, &syn()), allow(Rule));
 }
 
+#[test]
+fn a_kept_flow_is_kept_with_its_peer_and_not_with_the_next_holder_of_the_address() {
+    let mut world = World::new();
+    world.rule(API, Direction::Ingress, WEB, Some(HTTP), RuleRef::KEEP);
+    world.flag(API, Identity::KEEPS).restrict(API);
+    assert_eq!(world.receives(API, &syn()), allow(Rule));
+    assert_eq!(world.wall_receives(API, &syn()), allow(Established));
+    world.drop_rules();
+    world.flip();
+    assert_eq!(world.receives(API, &request(ACK)), allow(Established));
+    world.hand_over(WEB, BATCH);
+    assert_eq!(world.receives(API, &request(ACK)), deny(NoRule));
+    assert_eq!(world.sends(API, &reply(ACK)), deny(NoRule));
+    world.hand_over(WEB, WEB);
+    assert_eq!(world.receives(API, &request(ACK)), deny(NoRule), "what was taken back stays so");
+}
+
 // Several hooks for one packet.
 
 #[test]

@@ -46,6 +46,10 @@ impl Claims {
         self.0.len()
     }
 
+    pub(super) fn contain(&self, address: &IpAddr) -> bool {
+        self.0.binary_search_by(|(of, _)| of.cmp(address)).is_ok()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (IpAddr, Claim)> {
         self.0.chunk_by(|(a, _), (b, _)| a == b).map(|same| {
             let workloads: Vec<usize> =
@@ -131,6 +135,14 @@ impl<'a> Meanings<'a> {
             warnings.push(too_many_slots(&workload.name));
         }
         identity
+    }
+
+    /// An address that nobody has any more.
+    pub(super) fn of_nobody(&self, address: IpAddr) -> Identity {
+        let (covering, mut denied) = self.cover.of(address);
+        // Whoever comes next may be a stranger: what is denied to the world is denied here.
+        denied.add(&self.denied_peer(Peer::World));
+        self.with_slots(&GroupSet::new(), covering.into_iter(), denied).0
     }
 
     /// `world` or `host` without an address of its own.

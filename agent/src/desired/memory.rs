@@ -112,6 +112,10 @@ impl Held for MemoryTables {
         self.contents.addresses.get(address).copied()
     }
 
+    fn addresses(&self) -> impl Iterator<Item = (Address, Party)> {
+        self.contents.addresses.iter().map(|(address, party)| (*address, *party))
+    }
+
     fn prefix(&self, prefix: &PrefixKey) -> Option<Party> {
         self.covering(&prefix.network, prefix.bits)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bulkhead_ebpf::abi::MAX_WORKLOAD;
 
+use super::tombstones::Tombstones;
 use crate::policy::compile::{CompiledPolicy, GroupSet, RuleNumbers, TooLarge, compile};
 use crate::policy::model::PolicySet;
 use crate::workload::Workload;
@@ -18,6 +19,8 @@ pub struct Numbers {
     /// Numbers of rules.
     pub rules: RuleNumbers,
     pub(super) identities: Identities,
+    /// Addresses that have left their workload.
+    pub tombstones: Tombstones,
     compiled: Option<Compiled>,
 }
 
@@ -32,8 +35,8 @@ struct Compiled {
 impl Numbers {
     /// Numbers above those that an earlier agent left in the kernel: nothing there may be taken for something else.
     #[must_use]
-    pub fn above(last_workload: u32, last_identity: u32) -> Self {
-        Self { last_workload, identities: Identities::above(last_identity), ..Self::default() }
+    pub fn above(last_workload: u32, last_identity: u32, tombstones: Tombstones) -> Self {
+        Self { last_workload, identities: Identities::above(last_identity), tombstones, ..Self::default() }
     }
 
     /// The number of a workload; never 0, never another's, not even a former one's.

@@ -126,7 +126,7 @@ impl<H: Held> Patcher<'_, H> {
     fn readdress(&mut self, state: &State, address: IpAddr, touched: &BTreeSet<String>) -> Result<(), TooWide> {
         let key = Address::from(address);
         let before = self.held.address(&key);
-        if before.is_some_and(|party| party.workload == 0 && party.flags & Party::HOST == 0) {
+        if before.is_some_and(|party| party.workload == 0 && party.flags & (Party::HOST | Party::TOMBSTONE) == 0) {
             // Several claim it.
             return Err(TooWide);
         }
@@ -141,7 +141,13 @@ impl<H: Held> Patcher<'_, H> {
                 let identity = self.intern(self.meanings.of_host(address));
                 Some(Party { identity, workload: 0, flags: Party::HOST })
             }
-            [] => None,
+            [] => {
+                if before.is_some_and(|party| party.workload != 0) {
+                    self.numbers.tombstones.bury(address);
+                }
+                let identity = self.numbers.tombstones.holds(&address).then(|| self.meanings.of_nobody(address));
+                identity.map(|meaning| Party { identity: self.intern(meaning), workload: 0, flags: Party::TOMBSTONE })
+            }
             [name] => {
                 let (workload, member) = &state.workloads[*name];
                 let meaning = self.meanings.of_member(address, workload, &member.groups, &mut self.news);
@@ -150,6 +156,9 @@ impl<H: Held> Patcher<'_, H> {
             }
             _ => return Err(TooWide),
         };
+        if party.is_some_and(|party| party.flags & Party::TOMBSTONE == 0) {
+            self.numbers.tombstones.claim(&address);
+        }
         if party != before {
             self.patch.addresses.insert(key, party);
         }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use bulkhead_ebpf::abi::{Denied, MAX_IDENTITY_SLOTS, SLOT_HOST, SLOT_WORLD};
 
+use super::tombstones::Tombstones;
 use super::*;
 use crate::policy::model::{DenyEntry, Established, GroupId, Guardrail, Mode, Origin, Rule, SecurityGroup};
 use crate::workload::{Requirement, Selector, SourceKind};
@@ -89,6 +90,10 @@ fn of_policy(policy: PolicySet, workloads: &[Workload], numbers: &mut Numbers, b
 impl Held for Contents {
     fn address(&self, address: &Address) -> Option<Party> {
         self.addresses.get(address).copied()
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = (Address, Party)> {
+        self.addresses.iter().map(|(address, party)| (*address, *party))
     }
 
     fn prefix(&self, prefix: &PrefixKey) -> Option<Party> {
@@ -238,4 +243,24 @@ fn a_workload_in_more_groups_than_fit_is_denied_altogether() {
     let identity = desired.contents.identities[&desired.contents.cgroups[&7].identity];
     assert!(identity.has(Identity::GOVERNED | Identity::FULL));
     assert!(desired.state.warnings[0].contains("web-1"));
+}
+
+#[test]
+fn an_address_that_leaves_a_workload_is_nobodys_until_its_time_is_over_or_somebody_has_it() {
+    let mut numbers = Numbers::above(0, 0, Tombstones::new(std::time::Duration::from_secs(600), 10));
+    let groups = || vec![group(1, "web", &[Peer::World, cidr("10.0.0.0/8"), Peer::Group(GroupId(1))])];
+    let (web, other) = (workload("w", "web", "10.0.0.2", Some(7)), workload("o", "web", "10.0.0.3", Some(8)));
+    let party = |desired: &Desired| desired.contents.addresses.get(&Address::from(ip("10.0.0.2"))).copied();
+    let before = compute(groups(), &[web.clone(), other.clone()], &mut numbers);
+    let gone = compute_after(groups(), std::slice::from_ref(&other), &mut numbers, &before.contents);
+    let left = party(&gone).expect("an entry stays");
+    assert_eq!((left.workload, left.flags), (0, Party::TOMBSTONE));
+    let in_cidr = gone.contents.policy.slots[&cidr("10.0.0.0/8")];
+    assert_eq!(slots(&gone, "10.0.0.2"), [in_cidr], "neither a group's member nor the world");
+    let back = compute_after(groups(), &[web, other.clone()], &mut numbers, &gone.contents);
+    assert!(party(&back).is_some_and(|party| party.flags == Party::LOCAL) && numbers.tombstones.is_empty());
+    let gone = compute_after(groups(), std::slice::from_ref(&other), &mut numbers, &back.contents);
+    assert_eq!(numbers.tombstones.advance(std::time::Duration::from_secs(600)), [ip("10.0.0.2")]);
+    let over = compute_after(groups(), &[other], &mut numbers, &gone.contents);
+    assert_eq!(party(&over), None);
 }

@@ -13,6 +13,7 @@ use super::Readings;
 use super::error::KernelError;
 use super::pin::Pins;
 use super::tables::open;
+use crate::desired::tombstones::TOMBSTONES;
 use crate::view::MapView;
 
 /// The kernel's counters, and the sizes of its maps.
@@ -100,6 +101,7 @@ impl Readings for KernelReadings {
             ("identities", abi::IDENTITIES),
             ("rows", abi::ROWS),
             ("rule_refs", abi::RULE_REFS),
+            ("tombstones", TOMBSTONES as u32),
         ]
         .map(|(map, capacity)| (map, written.get(map).copied().unwrap_or_default(), capacity));
         own.into_iter()

@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData, MapError};
 use bulkhead_ebpf::abi::{
@@ -125,6 +126,16 @@ impl Tables {
             ("rows", self.rows.content().len() as u64),
             ("rule_refs", self.rules.content().len() as u64),
         ])
+    }
+
+    /// For how long an idle flow may be remembered at most.
+    #[must_use]
+    pub fn longest_time_out(&self) -> Duration {
+        let settings = &self.settings;
+        let tcp = settings.tcp_embryonic.max(settings.tcp_established).max(settings.tcp_closing);
+        let udp = settings.udp_one_way.max(settings.udp_stream);
+        let longest = tcp.max(udp).max(settings.icmp).max(settings.other);
+        Duration::from_secs(u64::from(longest.div_ceil(settings.hz.max(1))))
     }
 
     /// The generation in force; 0 before the first policy.
@@ -309,6 +320,10 @@ impl Tables {
 impl Held for Tables {
     fn address(&self, address: &Address) -> Option<Party> {
         self.addresses.content().get(address).copied()
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = (Address, Party)> {
+        self.addresses.content().iter().map(|(address, party)| (*address, *party))
     }
 
     fn prefix(&self, prefix: &PrefixKey) -> Option<Party> {

@@ -59,7 +59,7 @@ pub struct Touched {
     pub everything: bool,
     /// Workloads, by name.
     pub workloads: BTreeSet<String>,
-    /// Addresses that the host may have gained or lost.
+    /// Addresses that the host may have gained or lost, or whose tombstone is gone.
     pub host_addresses: BTreeSet<IpAddr>,
 }
 

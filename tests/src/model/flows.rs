@@ -76,6 +76,8 @@ pub(super) struct Permission {
     /// The direction, seen from that workload, in which the flow was opened.
     pub direction: Direction,
     pub peer: IpAddr,
+    /// The workload that held the peer's address.
+    pub holder: Option<String>,
     pub port: Port,
     /// A group with `established: keep` allowed it.
     pub kept: bool,

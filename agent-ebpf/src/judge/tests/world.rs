@@ -217,6 +217,15 @@ impl World {
         self.control.generation += 1;
     }
 
+    /// Has the addresses of `who` belong to `holder` from here on.
+    pub(super) fn hand_over(&mut self, who: Who, holder: Who) {
+        let number = u32::from(holder);
+        for address in addresses(who) {
+            self.parties.insert(address, Party { identity: number, workload: number, flags: Party::LOCAL });
+        }
+        self.control.generation += 2;
+    }
+
     /// Denies what belongs to no known flow.
     pub(super) fn deny_midstream(&mut self) {
         self.control.settings.denies_midstream = 1;

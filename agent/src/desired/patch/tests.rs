@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::tests::{cidr, group, guardrail, ip};
+use super::super::tombstones::Tombstones;
 use super::super::{Contents, Desired, Inputs, Nothing, desired};
 use super::*;
 use crate::config::ManagedScope;
@@ -124,16 +126,17 @@ fn write<K: std::hash::Hash + Eq, V>(map: &mut HashMap<K, V>, entries: impl Into
 #[test]
 fn after_any_sequence_of_changes_a_patch_ends_where_computing_everything_would() {
     let policy = policy();
-    let (mut patches, mut wide) = (0, 0);
+    let (mut patches, mut wide, mut most_buried) = (0, 0, 0);
     for seed in 0..100 {
         let mut dice = Dice(seed);
         let mut registry = Registry::new(vec![ManagedScope { path: "system.slice".to_owned(), denies: seed % 2 == 0 }]);
         registry.declare(&policy);
-        let mut numbers = Numbers::default();
+        let mut numbers = Numbers::above(0, 0, Tombstones::new(Duration::from_secs(600), 1_000));
         let Desired { mut contents, mut state } = everything(&registry, &policy, &mut numbers, &Nothing);
         for step in 0..60 {
             let change = change(&mut dice);
-            let touched = registry.take(change.clone());
+            let mut touched = registry.take(change.clone());
+            touched.host_addresses.extend(numbers.tombstones.advance(Duration::from_secs(60 * step)));
             match state.patch(&touched, &registry, &mut numbers, &contents) {
                 Ok(patch) => {
                     patches += 1;
@@ -147,13 +150,20 @@ fn after_any_sequence_of_changes_a_patch_ends_where_computing_everything_would()
                     Desired { contents, state } = everything(&registry, &policy, &mut numbers, &contents);
                 }
             }
+            let is_buried = |_: &Address, party: &mut Party| party.flags & Party::TOMBSTONE != 0;
+            let mut others = contents.clone();
+            let buried: BTreeSet<IpAddr> =
+                others.addresses.extract_if(is_buried).map(|(address, _)| address.into()).collect();
+            assert_eq!(buried, numbers.tombstones.iter().collect(), "seed {seed}, step {step}: {change:?}");
+            most_buried = most_buried.max(buried.len());
             let whole = everything(&registry, &policy, &mut Numbers::default(), &Nothing);
             assert_eq!(
-                story(&contents, &state),
+                story(&others, &state),
                 story(&whole.contents, &whole.state),
                 "seed {seed}, step {step}: {change:?}"
             );
         }
     }
     assert!(patches > 2 * wide, "most changes are patches: {patches} were, {wide} were not");
+    assert!(most_buried > 0, "addresses were left");
 }
