@@ -21,7 +21,7 @@ use aya::maps::{Map, MapData, PerCpuArray};
 use aya::programs::{Program, TestRun, TestRunOptions};
 use bulkhead::desired::{Inputs, Numbers, desired};
 use bulkhead::kernel::clock::jiffies_per_second;
-use bulkhead::kernel::load::load;
+use bulkhead::kernel::load::{load, load_programs};
 use bulkhead::kernel::pin::Pins;
 use bulkhead::kernel::tables::Tables;
 use bulkhead::policy::model::PolicySet;
@@ -301,6 +301,7 @@ impl Stage {
         });
         let pins = Pins::prepare(&bpffs.0.path().join("bpf")).expect("a bpffs");
         let mut ebpf = load(&pins, FLOWS).expect("the programs load");
+        load_programs(&mut ebpf, |_| true).expect("all of them");
         let hz = jiffies_per_second(&mut ebpf).expect("the kernel tells");
         let settings = Settings { events_per_second: 0, ..Settings::defaults(hz) };
         let tables = Tables::open(&pins, settings).expect("the maps are pinned");

@@ -7,46 +7,74 @@ use crate::abi::{
 };
 use crate::tables::Tables;
 
-/// The part of the local workload's identity that decides.
+/// The part of the local workload's identity that decides, as one number because a program's stack is small: flags, number,
+/// and in the highest bit the copy of the tables that the number is of. Its rows stand there, whatever holds by the time they
+/// are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Subject {
-    number: u32,
-    flags: u16,
-}
+pub struct Subject(u64);
 
 impl Subject {
-    const UNGOVERNED: Self = Self { number: 0, flags: 0 };
-    const FULL: Self = Self { number: 0, flags: Identity::GOVERNED | Identity::FULL };
+    const UNGOVERNED: Self = Self::new(0, 0);
+    const FULL: Self = Self::new(0, Identity::GOVERNED | Identity::FULL);
+
+    #[inline(always)]
+    const fn new(number: u32, flags: u16) -> Self {
+        Self((number as u64) << 16 | flags as u64)
+    }
 
     /// The subject that a local workload is. A workload whose identity is missing is denied: the table was full.
     #[inline(always)]
     pub fn of<T: Tables>(tables: &T, local: &Local) -> Self {
-        if local.workload == 0 {
-            return Self::UNGOVERNED;
-        }
-        let key = IdentityKey { identity: local.identity, copy: tables.control().copy() };
-        tables.identity(&key).map_or(Self::FULL, |identity| Self { number: identity.subject, flags: identity.flags })
+        let copy = tables.control().copy();
+        let rules = if local.workload == 0 {
+            Self::UNGOVERNED
+        } else {
+            let identity = tables.identity(&IdentityKey { identity: local.identity, copy });
+            identity.map_or(Self::FULL, |identity| Self::new(identity.subject, identity.flags))
+        };
+        Self(rules.0 | (copy as u64) << 63)
     }
 
     /// As one number, for a function of its own.
     #[inline(always)]
     #[must_use]
     pub const fn pack(self) -> u64 {
-        (self.number as u64) << 16 | self.flags as u64
+        self.0
     }
 
     /// From one number.
     #[inline(always)]
     #[must_use]
     pub const fn unpack(number: u64) -> Self {
-        Self { number: (number >> 16) as u32, flags: number as u16 }
+        Self(number)
+    }
+
+    #[inline(always)]
+    const fn has(self, flag: u16) -> bool {
+        self.0 & flag as u64 != 0
+    }
+
+    #[inline(always)]
+    const fn number(self) -> u32 {
+        (self.0 >> 16) as u32
+    }
+
+    #[inline(always)]
+    const fn copy(self) -> u32 {
+        (self.0 >> 63) as u32
+    }
+
+    /// The generation to remember a verdict under: the one that was asked, even if the next one holds by now.
+    #[inline(always)]
+    pub(super) const fn generation(self, in_force: u32) -> u32 {
+        in_force.wrapping_sub((in_force & 1) ^ self.copy())
     }
 
     /// Whether any group governs it.
     #[inline(always)]
     #[must_use]
     pub const fn is_governed(self) -> bool {
-        self.flags & Identity::GOVERNED != 0
+        self.has(Identity::GOVERNED)
     }
 
     /// Whether denials of `role` are only audited.
@@ -57,7 +85,7 @@ impl Subject {
             Direction::Ingress => Identity::AUDIT_INGRESS,
             Direction::Egress => Identity::AUDIT_EGRESS,
         };
-        self.flags & flag != 0
+        self.has(flag)
     }
 }
 
@@ -120,24 +148,24 @@ impl Evaluation {
 /// Evaluates the rules for a peer's identity.
 #[inline(always)]
 pub fn evaluate<T: Tables>(tables: &T, subject: Subject, peer: u32, role: Direction, service: PortIndex) -> Evaluation {
-    if subject.flags & Identity::FULL != 0 {
+    if subject.has(Identity::FULL) {
         return Evaluation::denied(Reason::TableFull);
     }
     if !subject.is_governed() {
         return Evaluation::allowed(Reason::Ungoverned);
     }
-    if role == Direction::Egress && subject.flags & Identity::RESTRICTED_EGRESS == 0 {
+    if role == Direction::Egress && !subject.has(Identity::RESTRICTED_EGRESS) {
         return Evaluation::allowed(Reason::OpenEgress);
     }
-    let copy = tables.control().copy();
+    let copy = subject.copy();
     let Some(peer) = tables.identity(&IdentityKey { identity: peer, copy }) else {
         return Evaluation::denied(Reason::NoRule);
     };
     let class = tables.port_class(copy, service);
-    let mut key = RuleKey { row: RowKey::new(copy, subject.number, role, class), slot: 0, reserved: 0 };
+    let mut key = RuleKey { row: RowKey::new(copy, subject.number(), role, class), slot: 0, reserved: 0 };
     // Where groups keep flows, one that does is enough, whichever rule is found first.
     let mut found = 0;
-    if subject.flags & Identity::KEEPS != 0 {
+    if subject.has(Identity::KEEPS) {
         found = first(tables, peer, &mut key, class, RuleRef::KEEP);
     }
     if found == 0 {

@@ -34,7 +34,9 @@ pub(super) fn judge_flow<T: Tables>(
                 Seen::Interface(interface) if is_held => flow.notice_interface(end, u64::from(interface)),
                 Seen::Cgroup(cgroup) if is_held => flow.notice_owner(end, cgroup),
                 // `established: keep`: the flow is carried over to the new policy.
-                Seen::Interface(_) | Seen::Cgroup(_) => flow.renew(end, stamp.renewed(control.generation)),
+                Seen::Interface(_) | Seen::Cgroup(_) => {
+                    flow.renew(end, stamp.renewed(subject.generation(control.generation)))
+                }
                 Seen::Address => {}
             }
             if seen != Seen::Address {
@@ -103,11 +105,12 @@ pub(super) fn judge_flow<T: Tables>(
     if begins != Begins::Nothing && !packet.may_be_replied_to() {
         return judgement;
     }
+    let generation = subject.generation(control.generation);
     let side = match seen {
         Seen::Address => return Judgement { is_news: false, ..judgement },
-        Seen::Cgroup(cgroup) => side(control.generation, local, subject, peer, &evaluation, &judgement, cgroup, 0),
+        Seen::Cgroup(cgroup) => side(generation, local, subject, peer, &evaluation, &judgement, cgroup, 0),
         Seen::Interface(interface) => {
-            side(control.generation, local, subject, peer, &evaluation, &judgement, 0, u64::from(interface))
+            side(generation, local, subject, peer, &evaluation, &judgement, 0, u64::from(interface))
         }
     };
     settle(tables, entry, begins, &key, packet, end, sender, &side, judgement, subject)
