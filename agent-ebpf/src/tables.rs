@@ -60,7 +60,8 @@ pub trait Tables {
     where
         Self: Sized,
     {
-        let denial = if subject.is_guarded() { guardrail(self, identities, peer, role, service) } else { None };
+        let denial =
+            if subject.is_guarded() { guardrail(self, subject.copy(), identities, peer, role, service) } else { None };
         denial.unwrap_or_else(|| evaluate(self, subject, peer, role, service))
     }
     /// Remembers a first fragment; without room its later ones are denied.

@@ -165,7 +165,8 @@ impl Tables for Kernel {
         service: PortIndex,
     ) -> Evaluation {
         if subject.is_guarded() {
-            let denial = ask_guardrails(own, here, peer, (role as u32) << 31 | service.0);
+            let asked = (role as u32) << 31 | subject.copy() << 30 | service.0;
+            let denial = ask_guardrails(own, here, peer, asked);
             if denial != 0 {
                 return Evaluation::unpack(denial);
             }
@@ -206,7 +207,8 @@ extern "C" fn evaluate_rules(subject: u64, peer: u32, role: u32, service: u32) -
 #[inline(never)]
 extern "C" fn ask_guardrails(own: u32, here: u32, peer: u32, asked: u32) -> u64 {
     let role = if asked >> 31 == Direction::Egress as u32 { Direction::Egress } else { Direction::Ingress };
-    guardrail(&Kernel, [own, here], peer, role, PortIndex(asked & !(1 << 31))).map_or(0, Evaluation::pack)
+    let (copy, service) = (asked >> 30 & 1, PortIndex(asked & !(3 << 30)));
+    guardrail(&Kernel, copy, [own, here], peer, role, service).map_or(0, Evaluation::pack)
 }
 
 #[inline(always)]

@@ -7,13 +7,14 @@ use crate::abi::{
 };
 use crate::tables::Tables;
 
-/// The part of the local workload's identity that decides: its number and its flags, as one number because a program's stack is
-/// small.
+/// The part of the local workload's identity that decides, as one number because a program's stack is small: flags, number,
+/// and in the highest bit the copy of the tables that the number is of. Its rows stand there, whatever holds by the time they
+/// are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subject(u64);
 
 impl Subject {
-    const UNGOVERNED: Self = Self(0);
+    const UNGOVERNED: Self = Self::new(0, 0);
     const FULL: Self = Self::new(0, Identity::GOVERNED | Identity::FULL);
 
     #[inline(always)]
@@ -24,11 +25,14 @@ impl Subject {
     /// The subject that a local workload is. A workload whose identity is missing is denied: the table was full.
     #[inline(always)]
     pub fn of<T: Tables>(tables: &T, local: &Local) -> Self {
-        if local.workload == 0 {
-            return Self::UNGOVERNED;
-        }
-        let key = IdentityKey { identity: local.identity, copy: tables.control().copy() };
-        tables.identity(&key).map_or(Self::FULL, |identity| Self::new(identity.subject, identity.flags))
+        let copy = tables.control().copy();
+        let rules = if local.workload == 0 {
+            Self::UNGOVERNED
+        } else {
+            let identity = tables.identity(&IdentityKey { identity: local.identity, copy });
+            identity.map_or(Self::FULL, |identity| Self::new(identity.subject, identity.flags))
+        };
+        Self(rules.0 | (copy as u64) << 63)
     }
 
     /// As one number, for a function of its own.
@@ -60,6 +64,19 @@ impl Subject {
     #[must_use]
     pub const fn is_guarded(self) -> bool {
         self.has(Identity::GUARDED)
+    }
+
+    /// The copy of the tables that everything about this packet is asked of.
+    #[inline(always)]
+    #[must_use]
+    pub const fn copy(self) -> u32 {
+        (self.0 >> 63) as u32
+    }
+
+    /// The generation to remember a verdict under: the one that was asked, even if the next one holds by now.
+    #[inline(always)]
+    pub(super) const fn generation(self, in_force: u32) -> u32 {
+        in_force.wrapping_sub((in_force & 1) ^ self.copy())
     }
 
     /// Whether any group governs it.
@@ -188,7 +205,7 @@ pub fn evaluate<T: Tables>(tables: &T, subject: Subject, peer: u32, role: Direct
     if role == Direction::Egress && !subject.has(Identity::RESTRICTED_EGRESS) {
         return Evaluation::allowed(Reason::OpenEgress);
     }
-    let copy = tables.control().copy();
+    let copy = subject.copy();
     let Some(peer) = tables.identity(&IdentityKey { identity: peer, copy }) else {
         return Evaluation::denied(Reason::NoRule);
     };
@@ -210,12 +227,12 @@ pub fn evaluate<T: Tables>(tables: &T, subject: Subject, peer: u32, role: Direct
 #[inline(always)]
 pub fn guardrail<T: Tables>(
     tables: &T,
+    copy: u32,
     [own, here]: [u32; 2],
     peer: u32,
     role: Direction,
     service: PortIndex,
 ) -> Option<Evaluation> {
-    let copy = tables.control().copy();
     let side = |identity, role| {
         let denied = tables.identity(&IdentityKey { identity, copy }).map(|identity| &identity.denied);
         denied.map(|denied| if role == Direction::Egress { denied.from } else { denied.to })

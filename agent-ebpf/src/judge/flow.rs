@@ -55,7 +55,9 @@ pub(super) fn judge_flow<T: Tables>(
                     Seen::Interface(interface) if is_held => flow.notice_interface(end, interface),
                     Seen::Cgroup(cgroup) if is_held => flow.notice_owner(end, cgroup),
                     // `established: keep`: the flow is carried over to the new policy.
-                    Seen::Interface(_) | Seen::Cgroup(_) => flow.renew(end, stamp.renewed(control.generation)),
+                    Seen::Interface(_) | Seen::Cgroup(_) => {
+                        flow.renew(end, stamp.renewed(subject.generation(tables.control().generation)))
+                    }
                     Seen::Address => {}
                 }
                 follow(tables, flow, &key, Step::of(packet, sender));
@@ -113,7 +115,8 @@ pub(super) fn judge_flow<T: Tables>(
         Seen::Cgroup(cgroup) => (cgroup, 0),
         Seen::Interface(interface) => (0, interface),
     };
-    let side = side(control.generation, local, subject, peer, evaluation.keeps(), &judgement, owner, interface);
+    let generation = subject.generation(tables.control().generation);
+    let side = side(generation, local, subject, peer, evaluation.keeps(), &judgement, owner, interface);
     settle(tables, entry, begins, &key, packet, end, sender, &side, judgement, subject)
 }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -14,24 +14,29 @@ use anyhow::{Context, Result, anyhow, bail};
 use bulkhead_tests::check::slowed;
 use bulkhead_tests::lab::protocol::{Outcome, Reply, Request, Tally, Transport};
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::{Linger, ReceiveTimeout, ReuseAddr, SendTimeout};
+use nix::sys::socket::sockopt::{AcceptConn, Linger, ReceiveTimeout, ReuseAddr, SendTimeout};
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, connect, recv, send,
-    sendto, setsockopt, socket,
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, connect, getsockopt,
+    recv, send, sendto, setsockopt, socket,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
+
+#[path = "probe/handover.rs"]
+mod handover;
 
 /// Between two attempts of background work: enough to leave the machine to others.
 const PACE: Duration = Duration::from_millis(2);
 
-/// What listeners got, by port.
+/// What listeners got, by port; or by protocol.
 type Received = Arc<Mutex<HashMap<u16, Vec<String>>>>;
 
 #[derive(Default)]
 struct Probe {
     connections: HashMap<u32, Connection>,
+    held: HashMap<u32, TcpListener>,
     work: HashMap<u32, Arc<Mutex<Tally>>>,
     received: Received,
+    overheard: Received,
     numbers: u32,
 }
 
@@ -78,10 +83,44 @@ impl Probe {
             }
             Request::Echo { to, patience } => ended(echo(to, millis(patience)).unwrap_or_else(outcome_of)),
             Request::Inject { interface, frame } => inject(&interface, &frame).map(|()| Reply::Done),
-            Request::Received { port } => {
-                let contents = self.received.lock().expect("no listener panics").get(&port).cloned();
-                Ok(Reply::Datagrams { contents: contents.unwrap_or_default() })
+            Request::Raw { to, protocol, bytes } => {
+                ended(raw(to, protocol, &bytes).map_or_else(outcome_of, |()| Outcome::Silent))
             }
+            Request::Overhear { at, protocol } => overhear(at, protocol, self.overheard.clone()).map(|()| Reply::Done),
+            Request::Overheard { protocol } => Ok(contents(&self.overheard, protocol.into())),
+            Request::Large { to, length, patience } => {
+                ended(large(to, length, millis(patience)).unwrap_or_else(outcome_of))
+            }
+            Request::Transfer { connection, length, patience } => {
+                let connection = self.connections.get_mut(&connection).context("no such connection")?;
+                ended(connection.transfer(length, millis(patience)).unwrap_or_else(outcome_of))
+            }
+            Request::Hold { at } => {
+                let number = self.number();
+                let listener = TcpListener::bind(at).with_context(|| format!("cannot listen on {at}"))?;
+                self.held.insert(number, listener);
+                Ok(Reply::Opened { number })
+            }
+            Request::Give { socket, path } => {
+                // Closed here once it is on its way.
+                let socket: OwnedFd = match (self.connections.remove(&socket), self.held.remove(&socket)) {
+                    (Some(connection), _) => connection.stream.into_inner().into(),
+                    (None, Some(listener)) => listener.into(),
+                    (None, None) => bail!("no such socket"),
+                };
+                handover::give(&socket, &path).map(|()| Reply::Done)
+            }
+            Request::Take { path } => {
+                let number = self.number();
+                let socket = handover::take(&path)?;
+                if getsockopt(&socket, AcceptConn)? {
+                    serve_tcp(socket.into());
+                } else {
+                    self.connections.insert(number, Connection { stream: BufReader::new(socket.into()) });
+                }
+                Ok(Reply::Opened { number })
+            }
+            Request::Received { port } => Ok(contents(&self.received, port)),
             Request::Hammer { to, patience } => {
                 Ok(self.work(move || match Connection::open(to, None, millis(patience)) {
                     Ok(mut connection) => connection.exchange(millis(patience)),
@@ -165,10 +204,32 @@ impl Connection {
             received.clear();
         }
     }
+
+    /// Sends bytes and waits until as many came back.
+    fn transfer(&mut self, length: usize, patience: Duration) -> Result<Outcome> {
+        let mut sender = self.stream.get_ref().try_clone()?;
+        sender.set_write_timeout(Some(patience))?;
+        self.stream.get_mut().set_read_timeout(Some(patience))?;
+        let sent = thread::spawn(move || sender.write_all(&vec![b'x'; length]));
+        let mut left = length;
+        let mut buffer = vec![0; 1 << 16];
+        while left > 0 {
+            match self.stream.read(&mut buffer)? {
+                0 => bail!("the other end closed the connection"),
+                received => left = left.saturating_sub(received),
+            }
+        }
+        sent.join().expect("it returns its errors")?;
+        Ok(Outcome::Reached)
+    }
 }
 
 fn listen_tcp(at: SocketAddr) -> Result<()> {
-    let listener = TcpListener::bind(at).with_context(|| format!("cannot listen on {at}"))?;
+    serve_tcp(TcpListener::bind(at).with_context(|| format!("cannot listen on {at}"))?);
+    Ok(())
+}
+
+fn serve_tcp(listener: TcpListener) {
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             thread::spawn(move || {
@@ -182,13 +243,12 @@ fn listen_tcp(at: SocketAddr) -> Result<()> {
             });
         }
     });
-    Ok(())
 }
 
 fn listen_udp(at: SocketAddr, received: Received) -> Result<()> {
     let socket = UdpSocket::bind(at).with_context(|| format!("cannot bind {at}"))?;
     thread::spawn(move || {
-        let mut buffer = [0; 2048];
+        let mut buffer = vec![0; 1 << 16];
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
             let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
             received.lock().expect("nobody panics with it").entry(at.port()).or_default().push(text);
@@ -233,6 +293,56 @@ fn echo(to: IpAddr, patience: Duration) -> Result<Outcome> {
         kind if kind == reply => Ok(Outcome::Reached),
         kind => Ok(Outcome::Error(format!("ICMP type {kind}"))),
     }
+}
+
+/// Connected, so that the error of a closed port comes back.
+fn large(to: SocketAddr, length: usize, patience: Duration) -> Result<Outcome> {
+    let descriptor = socket(family(to.ip()), SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&descriptor, ReceiveTimeout, &timeout(patience))?;
+    connect(descriptor.as_raw_fd(), &SockaddrStorage::from(to))?;
+    let sent: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+    send(descriptor.as_raw_fd(), &sent, MsgFlags::empty())?;
+    let mut received = vec![0; 1 << 16];
+    let count = recv(descriptor.as_raw_fd(), &mut received, MsgFlags::empty())?;
+    if received[..count] != sent {
+        bail!("{count} bytes came back, not the {length} that were sent");
+    }
+    Ok(Outcome::Reached)
+}
+
+fn raw(to: IpAddr, protocol: u8, bytes: &[u8]) -> Result<()> {
+    let descriptor = raw_socket(to, protocol)?;
+    sendto(descriptor.as_raw_fd(), bytes, &SockaddrStorage::from(SocketAddr::new(to, 0)), MsgFlags::empty())?;
+    Ok(())
+}
+
+/// Keeps packets without their IP header, which a raw socket has in front of them by IPv4 only (raw(7), ipv6(7)).
+fn overhear(at: IpAddr, protocol: u8, overheard: Received) -> Result<()> {
+    let descriptor = raw_socket(at, protocol)?;
+    bind(descriptor.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(at, 0)))?;
+    thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(length) = recv(descriptor.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            let header = if at.is_ipv4() { usize::from(buffer[0] & 15) * 4 } else { 0 };
+            let text = String::from_utf8_lossy(&buffer[header..length]).into_owned();
+            overheard.lock().expect("nobody panics with it").entry(protocol.into()).or_default().push(text);
+        }
+    });
+    Ok(())
+}
+
+fn raw_socket(address: IpAddr, protocol: u8) -> Result<OwnedFd> {
+    // SAFETY: a plain system call that takes numbers; nix knows only some protocols by name.
+    let descriptor =
+        unsafe { libc::socket(family(address) as i32, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol.into()) };
+    Errno::result(descriptor)?;
+    // SAFETY: it was just made, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+fn contents(received: &Received, key: u16) -> Reply {
+    let contents = received.lock().expect("no listener panics").get(&key).cloned();
+    Reply::Datagrams { contents: contents.unwrap_or_default() }
 }
 
 fn inject(interface: &str, frame: &[u8]) -> Result<()> {

@@ -93,6 +93,14 @@ impl Namespace {
     /// # Errors
     /// `ip` is missing or refuses one of them.
     pub fn ip(&self, batch: &str) -> Result<()> {
+        self.ask_ip(batch).map(drop)
+    }
+
+    /// As [`Self::ip`]; returns what it prints.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn ask_ip(&self, batch: &str) -> Result<String> {
         let mut command = Command::new("ip");
         command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         self.place(&mut command);
@@ -102,6 +110,6 @@ impl Namespace {
         if !output.status.success() {
             bail!("`ip` refuses: {}; it was told:\n{batch}", String::from_utf8_lossy(&output.stderr).trim());
         }
-        Ok(())
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }

@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 
 use super::binaries;
 use super::namespace::Namespace;
+pub use super::protocol::RAW;
 use super::protocol::{Outcome, Reply, Request, Tally, Transport};
 use crate::check::slowed;
 
@@ -134,9 +135,68 @@ impl Probe {
         self.must(&Request::Inject { interface: interface.to_owned(), frame: frame.to_owned() });
     }
 
+    /// Sends a packet by a raw socket; with protocol [`RAW`] it begins with its IP header. [`Outcome::Silent`] where the system
+    /// took it, as nobody answers.
+    pub fn raw(&self, to: IpAddr, protocol: u8, bytes: &[u8]) -> Outcome {
+        self.attempt(&Request::Raw { to, protocol, bytes: bytes.to_owned() })
+    }
+
+    /// Keeps what packets of a protocol come to an address.
+    pub fn overhear(&self, at: IpAddr, protocol: u8) {
+        self.must(&Request::Overhear { at, protocol });
+    }
+
+    /// What packets of a protocol were overheard, without their IP headers.
+    pub fn overheard(&self, protocol: u8) -> Vec<String> {
+        self.contents(&Request::Overheard { protocol })
+    }
+
+    /// Whether all of a datagram of some length comes back.
+    pub fn large(&self, to: SocketAddr, length: usize) -> Outcome {
+        self.attempt(&Request::Large { to, length, patience: millis() })
+    }
+
+    /// Whether all of so many bytes come back over a kept connection; `patience` is how long none may come.
+    ///
+    /// # Panics
+    /// The patience is longer than any.
+    pub fn transfer(&self, kept: Kept, length: usize, patience: Duration) -> Outcome {
+        let patience = u64::try_from(slowed(patience).as_millis()).expect("seconds");
+        self.attempt(&Request::Transfer { connection: kept.0, length, patience })
+    }
+
+    /// Listens by TCP and serves nobody.
+    pub fn hold(&self, at: SocketAddr) -> Kept {
+        self.opened(&Request::Hold { at })
+    }
+
+    /// Hands a kept connection or a held socket over to another one's process, by `SCM_RIGHTS` over a Unix socket at `path`,
+    /// which must not exist. A listening socket is served from then on.
+    ///
+    /// # Panics
+    /// It can't be handed over.
+    pub fn give(&self, socket: Kept, to: &Self, path: &Path) -> Kept {
+        thread::scope(|scope| {
+            let taken = scope.spawn(|| to.opened(&Request::Take { path: path.to_owned() }));
+            self.must(&Request::Give { socket: socket.0, path: path.to_owned() });
+            taken.join().expect("it takes what it is given")
+        })
+    }
+
+    fn opened(&self, request: &Request) -> Kept {
+        match self.must(request) {
+            Reply::Opened { number } => Kept(number),
+            other => panic!("a socket was to be kept, but: {other:?}"),
+        }
+    }
+
     /// What datagrams came to a port.
     pub fn received(&self, port: u16) -> Vec<String> {
-        match self.must(&Request::Received { port }) {
+        self.contents(&Request::Received { port })
+    }
+
+    fn contents(&self, request: &Request) -> Vec<String> {
+        match self.must(request) {
             Reply::Datagrams { contents } => contents,
             other => panic!("datagrams were asked for, but: {other:?}"),
         }

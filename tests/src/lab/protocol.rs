@@ -1,6 +1,7 @@
 //! What a test and the probe inside a workload say to one another: JSON, one request and one reply a line.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,9 @@ pub enum Transport {
     /// UDP.
     Udp,
 }
+
+/// The protocol of raw sockets whose packets begin with their IP header (raw(7)).
+pub const RAW: u8 = 255;
 
 /// What a probe is asked to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -67,6 +71,62 @@ pub enum Request {
         interface: String,
         /// The frame, from its Ethernet header on.
         frame: Vec<u8>,
+    },
+    /// Send a packet by a raw socket, and answer whether the system took it.
+    Raw {
+        /// Where to.
+        to: IpAddr,
+        /// The IP protocol; [`RAW`] where `bytes` begin with the IP header.
+        protocol: u8,
+        /// What to send.
+        bytes: Vec<u8>,
+    },
+    /// Keep what packets of a protocol come to an address, by a raw socket.
+    Overhear {
+        /// Where.
+        at: IpAddr,
+        /// The IP protocol.
+        protocol: u8,
+    },
+    /// Tell what packets of a protocol were overheard.
+    Overheard {
+        /// The IP protocol.
+        protocol: u8,
+    },
+    /// Send a datagram of some length and see whether all of it comes back.
+    Large {
+        /// Where to.
+        to: SocketAddr,
+        /// Bytes.
+        length: usize,
+        /// How long to wait, in milliseconds.
+        patience: u64,
+    },
+    /// Send bytes over a kept connection and see whether all of them come back.
+    Transfer {
+        /// Which connection.
+        connection: u32,
+        /// How many bytes.
+        length: usize,
+        /// How long to wait for the next ones, in milliseconds.
+        patience: u64,
+    },
+    /// Open a TCP socket that listens, and serve nobody: the reply is [`Reply::Opened`].
+    Hold {
+        /// Where.
+        at: SocketAddr,
+    },
+    /// Hand a kept connection or a held socket over to whoever takes it.
+    Give {
+        /// Which.
+        socket: u32,
+        /// The Unix socket of the one who takes it.
+        path: PathBuf,
+    },
+    /// Take what is given: a connection is kept, a listening socket is served. The reply is [`Reply::Opened`].
+    Take {
+        /// The Unix socket to make for it.
+        path: PathBuf,
     },
     /// Tell what datagrams came to a port that is listened on.
     Received {

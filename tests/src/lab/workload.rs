@@ -147,6 +147,15 @@ impl Workload {
         self.link.as_ref().expect("a workload with a link").mac
     }
 
+    /// Runs commands of `ip`, one a line, where its end of the link is, and returns what they print.
+    ///
+    /// # Panics
+    /// It has no link, or `ip` refuses.
+    pub fn ip(&self, batch: &str) -> String {
+        let link = self.link.as_ref().expect("a workload with a link");
+        link.namespace.ask_ip(batch).expect("the lab's `ip` commands hold")
+    }
+
     /// Listens by TCP and UDP, IPv4 and IPv6, on these ports of its addresses.
     pub fn serve(&self, ports: &[u16]) {
         for port in ports {
