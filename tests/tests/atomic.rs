@@ -39,8 +39,8 @@ use nix::sched::{CloneFlags, unshare};
 
 /// How long to flip.
 const TIME: Duration = Duration::from_secs(10);
-/// Policies to choose the next one from.
-const POLICIES: usize = 64;
+/// Policies to choose the next one from, each with two sets of workloads.
+const POLICIES: usize = 32;
 /// Fewer flips than any machine makes in that time prove nothing.
 const MIN_FLIPS: u64 = 1_000;
 /// New flows come without end, and the oldest give way.
@@ -64,7 +64,7 @@ const DISTANT: &str = "10.0.1.200";
 enum Passes {
     Always,
     Never,
-    /// In every other policy.
+    /// Where a label says so.
     InSome,
 }
 
@@ -104,7 +104,7 @@ fn flip_under_traffic(has_guest: bool) {
     println!("seed {seed}");
     let mut stage = Stage::new();
     let mut random = Random::new(seed);
-    let states: Vec<State> = (0..POLICIES).map(|number| stage.state(&mut random, number, has_guest)).collect();
+    let states: Vec<State> = (0..POLICIES).flat_map(|_| stage.states(&mut random, has_guest)).collect();
     let probes = probes(has_guest);
 
     // Each of them alone.
@@ -112,7 +112,7 @@ fn flip_under_traffic(has_guest: bool) {
         stage.apply(state);
         for probe in &probes {
             let expected = probe.expected(state);
-            assert_eq!(stage.programs.passes(probe, 1), expected, "{} under policy {number} alone", probe.name);
+            assert_eq!(stage.programs.passes(probe, 1), expected, "{} in state {number} alone", probe.name);
         }
     }
 
@@ -369,9 +369,11 @@ impl Stage {
             let single = scope.spawn(move || watching.packets(programs, others));
             let many = scope.spawn(move || watching.flood(programs, flood));
             let deadline = Instant::now() + slowed(TIME) / 2;
-            let mut flips = 0;
+            let (mut flips, mut at) = (0, 0);
             while Instant::now() < deadline && !watch.has_failed() {
-                let state = random.pick(states);
+                // The two of one policy lie side by side.
+                at = if random.chance(30) { at ^ 1 } else { random.below(states.len()) };
+                let state = &states[at];
                 watch.changing();
                 apply(tables, numbers, state);
                 watch.settle(state);
@@ -393,11 +395,11 @@ impl Stage {
         apply(&mut self.tables, &mut self.numbers, state);
     }
 
-    /// A policy that allows every F and denies every G, and workloads that are in its groups.
-    fn state(&self, random: &mut Random, number: usize, has_guest: bool) -> State {
-        let allows_some = number % 2 == 0;
+    /// A policy that allows every F and denies every G, with workloads that are in its groups: once `PEER` is favoured by a
+    /// label, once it is not.
+    fn states(&self, random: &mut Random, has_guest: bool) -> [State; 2] {
         let mut ids: Vec<u32> = Vec::new();
-        while ids.len() < 8 {
+        while ids.len() < 9 {
             let id = 1 + random.below(200) as u32;
             if !ids.contains(&id) {
                 ids.push(id);
@@ -438,9 +440,10 @@ impl Stage {
                 format!("{{{from}: [{of_peer}], ports: {}}}", ports(base + 2, base + 4 + random.below(3) as u16)),
                 format!("{{{from}: [{{group: {nobodys}}}], ports: {}}}", ports(1, base + 100)),
             ];
-            if allows_some {
-                rules.push(format!("{{{from}: [{of_peer}], ports: {}}}", ports(some, some + random.below(3) as u16)));
-            }
+            rules.push(format!(
+                "{{{from}: [{{group: favoured}}], ports: {}}}",
+                ports(some, some + random.below(3) as u16)
+            ));
             for last in (1..rules.len()).rev() {
                 rules.swap(last, random.below(last + 1));
             }
@@ -468,6 +471,7 @@ impl Stage {
             let spec = if *name == server { spec(&ingress, &egress) } else { closed.clone() };
             add(name, *id, &format!("{{matchLabels: {{server: {name}}}}}"), &spec);
         }
+        add("favoured", ids[8], "{matchLabels: {favour: really}}", &closed);
         add("guests", 300, "{matchLabels: {role: guest}}", &closed);
         add("extra", ids[6], "{matchLabels: {extra: really}}", &spec(&of_extra_in, &of_extra_out));
         // Whose rules must never be taken for those of `LOCAL`.
@@ -512,7 +516,15 @@ impl Stage {
         if is_guest_known {
             workloads.push(remote(GUEST, &[("role", "guest")]));
         }
-        State { policy: Arc::new(policy), workloads, allows_some }
+        let policy = Arc::new(policy);
+        [false, true].map(|allows_some| {
+            let mut workloads = workloads.clone();
+            if allows_some {
+                let peer = workloads.iter_mut().find(|workload| workload.addresses == both(PEER));
+                peer.expect("it is there").labels.insert("favour".into(), "really".into());
+            }
+            State { policy: policy.clone(), workloads, allows_some }
+        })
     }
 }
 
