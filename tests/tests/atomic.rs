@@ -39,8 +39,8 @@ use nix::sched::{CloneFlags, unshare};
 
 /// How long to flip.
 const TIME: Duration = Duration::from_secs(10);
-/// Policies to choose the next one from.
-const POLICIES: usize = 64;
+/// Policies to choose the next one from, each with two sets of workloads.
+const POLICIES: usize = 32;
 /// Fewer flips than any machine makes in that time prove nothing.
 const MIN_FLIPS: u64 = 1_000;
 /// New flows come without end, and the oldest give way.
@@ -54,6 +54,8 @@ const PEER: &str = "10.0.0.2";
 const OTHER: &str = "10.0.0.9";
 /// No workload: a CIDR allows it what `PEER` may.
 const STRANGER: &str = "10.0.1.2";
+/// A workload like `PEER` under some policies; under the others no workload, and a CIDR of its own allows it the same.
+const GUEST: &str = "10.0.3.2";
 /// No workload either, and outside of that CIDR.
 const DISTANT: &str = "10.0.1.200";
 
@@ -62,7 +64,7 @@ const DISTANT: &str = "10.0.1.200";
 enum Passes {
     Always,
     Never,
-    /// In every other policy.
+    /// Where a label says so.
     InSome,
 }
 
@@ -86,19 +88,31 @@ struct State {
 
 #[test]
 fn no_packet_is_judged_by_half_a_policy() {
+    flip_under_traffic(false);
+}
+
+/// The address gets its entry, or loses it, after the generation flips: until then it is nobody under the new policy.
+#[test]
+#[ignore = "known: denied for about a millisecond where an address becomes a workload's, or leaves one, with the policy"]
+fn a_workload_that_comes_or_goes_with_a_policy_is_who_that_policy_says() {
+    flip_under_traffic(true);
+}
+
+/// With or without [`GUEST`].
+fn flip_under_traffic(has_guest: bool) {
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
     let mut stage = Stage::new();
     let mut random = Random::new(seed);
-    let states: Vec<State> = (0..POLICIES).map(|number| stage.state(&mut random, number)).collect();
-    let probes = probes();
+    let states: Vec<State> = (0..POLICIES).flat_map(|_| stage.states(&mut random, has_guest)).collect();
+    let probes = probes(has_guest);
 
     // Each of them alone.
     for (number, state) in states.iter().enumerate() {
         stage.apply(state);
         for probe in &probes {
             let expected = probe.expected(state);
-            assert_eq!(stage.programs.passes(probe, 1), expected, "{} under policy {number} alone", probe.name);
+            assert_eq!(stage.programs.passes(probe, 1), expected, "{} in state {number} alone", probe.name);
         }
     }
 
@@ -175,8 +189,8 @@ impl Watch {
                 };
                 if passed != expected {
                     let said = if passed { "passed" } else { "did not pass" };
-                    let changed = if before == after { "no change" } else { "a change" };
-                    let failure = format!("packet {count}: {} {said}, with {changed} meanwhile", probe.name);
+                    let when = if before == after && before & 1 == 0 { "in peace" } else { "during a change" };
+                    let failure = format!("packet {count}: {} {said} {when}", probe.name);
                     self.failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
                 }
             }
@@ -201,7 +215,7 @@ fn alike(address: &str) -> String {
     format!("fd00::{:x}:{:x}", octets[2], octets[3])
 }
 
-fn probes() -> Vec<Probe> {
+fn probes(has_guest: bool) -> Vec<Probe> {
     use Passes::{Always, InSome, Never};
     let mut probes = Vec::new();
     for is_v6 in [false, true] {
@@ -211,6 +225,10 @@ fn probes() -> Vec<Probe> {
             (STRANGER, LOCAL, 80, Always),
             (LOCAL, PEER, 443, Always),
             (LOCAL, STRANGER, 443, Always),
+            (GUEST, LOCAL, 80, Always),
+            (LOCAL, GUEST, 443, Always),
+            (GUEST, LOCAL, 81, Never),
+            (LOCAL, GUEST, 444, Never),
             (PEER, LOCAL, 81, Never),
             (OTHER, LOCAL, 80, Never),
             (DISTANT, LOCAL, 80, Never),
@@ -221,6 +239,9 @@ fn probes() -> Vec<Probe> {
             (PEER, LOCAL, 90, InSome),
             (LOCAL, PEER, 490, InSome),
         ] {
+            if !has_guest && [from, to].contains(&GUEST) {
+                continue;
+            }
             let hooks = if to == LOCAL { ["tc_ingress", "cgroup_ingress"] } else { ["tc_egress", "cgroup_egress"] };
             for program in hooks {
                 for is_new in [false, true] {
@@ -348,9 +369,11 @@ impl Stage {
             let single = scope.spawn(move || watching.packets(programs, others));
             let many = scope.spawn(move || watching.flood(programs, flood));
             let deadline = Instant::now() + slowed(TIME) / 2;
-            let mut flips = 0;
+            let (mut flips, mut at) = (0, 0);
             while Instant::now() < deadline && !watch.has_failed() {
-                let state = random.pick(states);
+                // The two of one policy lie side by side.
+                at = if random.chance(30) { at ^ 1 } else { random.below(states.len()) };
+                let state = &states[at];
                 watch.changing();
                 apply(tables, numbers, state);
                 watch.settle(state);
@@ -372,11 +395,11 @@ impl Stage {
         apply(&mut self.tables, &mut self.numbers, state);
     }
 
-    /// A policy that allows every F and denies every G, and workloads that are in its groups.
-    fn state(&self, random: &mut Random, number: usize) -> State {
-        let allows_some = number % 2 == 0;
+    /// A policy that allows every F and denies every G, with workloads that are in its groups: once `PEER` is favoured by a
+    /// label, once it is not.
+    fn states(&self, random: &mut Random, has_guest: bool) -> [State; 2] {
         let mut ids: Vec<u32> = Vec::new();
-        while ids.len() < 8 {
+        while ids.len() < 9 {
             let id = 1 + random.below(200) as u32;
             if !ids.contains(&id) {
                 ids.push(id);
@@ -400,6 +423,8 @@ impl Stage {
                 cidr(PEER, 29 + free, 125 + free)
             }
         };
+        let is_guest_known = has_guest && random.chance(50);
+        let of_guest = if is_guest_known { "{group: guests}".to_owned() } else { cidr(GUEST, 32, 128) };
         let free = random.below(8) as u8;
         let of_stranger = cidr(STRANGER, 25 + free, 121 + free);
         let mut rules = |from: &str, base: u16, some: u16| {
@@ -408,15 +433,17 @@ impl Stage {
             let mut rules = vec![
                 format!("{{{from}: [{of_peer}], ports: {}}}", ports(low, base)),
                 format!("{{{from}: [{of_stranger}], ports: {}}}", ports(base - random.below(3) as u16, base)),
+                format!("{{{from}: [{of_guest}], ports: {}}}", ports(base, base)),
                 // What G nearly has: the others at other ports, the trusted ones at other ports, nobody at all of them.
                 format!("{{{from}: [{{group: {others}}}], ports: {}}}", ports(base + 1, base + 3)),
                 format!("{{{from}: [{}], ports: {}}}", cidr(DISTANT, 32, 128), ports(base + 1, base + 2)),
                 format!("{{{from}: [{of_peer}], ports: {}}}", ports(base + 2, base + 4 + random.below(3) as u16)),
                 format!("{{{from}: [{{group: {nobodys}}}], ports: {}}}", ports(1, base + 100)),
             ];
-            if allows_some {
-                rules.push(format!("{{{from}: [{of_peer}], ports: {}}}", ports(some, some + random.below(3) as u16)));
-            }
+            rules.push(format!(
+                "{{{from}: [{{group: favoured}}], ports: {}}}",
+                ports(some, some + random.below(3) as u16)
+            ));
             for last in (1..rules.len()).rev() {
                 rules.swap(last, random.below(last + 1));
             }
@@ -444,6 +471,8 @@ impl Stage {
             let spec = if *name == server { spec(&ingress, &egress) } else { closed.clone() };
             add(name, *id, &format!("{{matchLabels: {{server: {name}}}}}"), &spec);
         }
+        add("favoured", ids[8], "{matchLabels: {favour: really}}", &closed);
+        add("guests", 300, "{matchLabels: {role: guest}}", &closed);
         add("extra", ids[6], "{matchLabels: {extra: really}}", &spec(&of_extra_in, &of_extra_out));
         // Whose rules must never be taken for those of `LOCAL`.
         let anyone = "[{cidr: 0.0.0.0/0}, {cidr: \"::/0\"}]";
@@ -477,14 +506,25 @@ impl Stage {
             local: true,
             ..remote(address, list)
         };
-        let workloads = vec![
+        let mut workloads = vec![
             place(LOCAL, &of_local, Some(self.cgroup.clone()), 0),
             // Another local one, so that the numbers of subjects move.
             place("10.0.2.1", &of_second, None, 1),
             remote(PEER, &[("role", peers)]),
             remote(OTHER, &[("role", others)]),
         ];
-        State { policy: Arc::new(policy), workloads, allows_some }
+        if is_guest_known {
+            workloads.push(remote(GUEST, &[("role", "guest")]));
+        }
+        let policy = Arc::new(policy);
+        [false, true].map(|allows_some| {
+            let mut workloads = workloads.clone();
+            if allows_some {
+                let peer = workloads.iter_mut().find(|workload| workload.addresses == both(PEER));
+                peer.expect("it is there").labels.insert("favour".into(), "really".into());
+            }
+            State { policy: policy.clone(), workloads, allows_some }
+        })
     }
 }
 

@@ -354,6 +354,46 @@ fn a_neighbour_cannot_have_a_part_in_a_flow() {
     scene.nothing_evil_arrived();
 }
 
+/// What docs/security.md says of packet sockets in the host's own network namespace: no hook sees what they put on an uplink,
+/// but whom they send to on this host is judged by his own rules.
+#[test]
+fn a_packet_socket_of_the_host_is_judged_as_what_its_receiver_gets() {
+    let mut lab = Lab::new();
+    let process = lab.process("process", "app=process");
+    let receiver = lab.container("receiver", "app=receiver");
+    receiver.serve(&[8000, 9000]);
+    let outsider = lab.outsider("outsider", "");
+    outsider.serve(&[9000]);
+    lab.declare(&process);
+    lab.declare(&receiver);
+    let groups = [
+        group("processes", 100, "process", &[&from_all(&[]), &to_all(&[])]),
+        group("receivers", 200, "receiver", &[&from_all(&[8000])]),
+    ];
+    lab.policy("groups.yaml", &groups.concat());
+    let agent = lab.agent();
+    let link = receiver.interface().expect("a container has a link");
+    for version in Version::BOTH {
+        let (from, to) = (process.at(version, 4000), outsider.at(version, 9000));
+        let out = format!("out by {version:?}");
+        assert_eq!(process.udp(to), Outcome::Refused, "its sockets are judged\n{}", agent.dump());
+        process.inject("uplink0", &frame::udp([2, 0, 0, 0xff, 0, 2], from, to, out.as_bytes()));
+        agent.eventually("the frame leaves", || outsider.received(9000).contains(&out).then_some(()));
+
+        let [.., number] = receiver.gateway_mac();
+        let frame =
+            |port, text: &str| frame::udp([2, 0, 0, 0, 1, number], from, receiver.at(version, port), text.as_bytes());
+        let denied = || agent.packets("tc_ingress", "deny", "no_rule");
+        let before = denied();
+        assert!(!process.tries_to_inject(link, &frame(9000, EVIL)), "{}", agent.dump());
+        agent.eventually("the receiver's rules hold", || (denied() > before).then_some(()));
+        let twin = format!("twin by {version:?}");
+        process.inject(link, &frame(8000, &twin));
+        agent.eventually("what they allow arrives", || receiver.received(8000).contains(&twin).then_some(()));
+        assert_eq!(receiver.received(9000), [""; 0], "{}", agent.dump());
+    }
+}
+
 /// In the host's network namespace two processes can send with one source, but each is judged as who it is.
 #[test]
 fn a_process_beside_it_on_the_host_cannot_have_a_part_in_a_flow() {

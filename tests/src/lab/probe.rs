@@ -135,6 +135,16 @@ impl Probe {
         self.must(&Request::Inject { interface: interface.to_owned(), frame: frame.to_owned() });
     }
 
+    /// As [`Self::inject`], where the link may refuse the frame, as it does when tc drops what goes out. Whether it took it.
+    pub fn tries_to_inject(&self, interface: &str, frame: &[u8]) -> bool {
+        let request = Request::Inject { interface: interface.to_owned(), frame: frame.to_owned() };
+        match self.ask(&request) {
+            Ok(Reply::Failed { error }) if error.starts_with("ENOBUFS") => false,
+            Ok(Reply::Done) => true,
+            other => panic!("a frame was to be injected, but: {other:?}"),
+        }
+    }
+
     /// Sends a packet by a raw socket; with protocol [`RAW`] it begins with its IP header. [`Outcome::Silent`] where the system
     /// took it, as nobody answers.
     pub fn raw(&self, to: IpAddr, protocol: u8, bytes: &[u8]) -> Outcome {
