@@ -20,3 +20,23 @@ pub fn selecting(name: &str, id: u32, selector: &str, rules: &[&str]) -> String 
     }
     text
 }
+
+/// A key of a group's spec: everyone may send to these ports of its members, by TCP and UDP.
+#[must_use]
+pub fn from_all(ports: &[u16]) -> String {
+    format!("ingress: [{{from: [{{cidr: 0.0.0.0/0}}, {{cidr: \"::/0\"}}], ports: {}}}]", both(ports))
+}
+
+/// As [`from_all`]: its members may send to these ports of everyone.
+#[must_use]
+pub fn to_all(ports: &[u16]) -> String {
+    format!("egress: [{{to: [{{cidr: 0.0.0.0/0}}, {{cidr: \"::/0\"}}], ports: {}}}]", both(ports))
+}
+
+fn both(ports: &[u16]) -> String {
+    let of_port = |port| format!("{{protocol: tcp, port: {port}}}, {{protocol: udp, port: {port}}}");
+    // Where there is none, a protocol that nobody uses (RFC 3692).
+    let none = || "{protocol: 253}".to_owned();
+    let entries: Vec<String> = ports.iter().map(of_port).chain(ports.is_empty().then(none)).collect();
+    format!("[{}]", entries.join(", "))
+}

@@ -1,32 +1,14 @@
-//! What a governed workload with CAP_NET_RAW, or with a socket that is not its own, tries in order to get round its policy:
-//! each attempt beside a twin that the policy allows.
+//! What a governed workload with CAP_NET_RAW tries in order to get round its policy: each attempt beside a twin that the
+//! policy allows.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use bulkhead_ebpf::packet::tcp::{ACK, FIN, RST, SYN};
-use bulkhead_tests::document::group;
+use bulkhead_tests::document::{from_all, group, to_all};
 use bulkhead_tests::frame;
-use bulkhead_tests::lab::probe::{Kept, RAW};
-use bulkhead_tests::lab::{Agent, Lab, Outcome, Transport, Version, Workload};
+use bulkhead_tests::lab::probe::RAW;
+use bulkhead_tests::lab::{Agent, Lab, Outcome, Version, Workload};
 use bulkhead_tests::packet::{Ip, Transport as Segment, ethernet, icmp, icmpv6, other, tcp, udp};
-
-/// Everyone may send to these ports of it.
-fn from_all(ports: &[u16]) -> String {
-    format!("ingress: [{{from: [{{cidr: 0.0.0.0/0}}, {{cidr: \"::/0\"}}], ports: {}}}]", both(ports))
-}
-
-/// It may send to these ports of everyone.
-fn to_all(ports: &[u16]) -> String {
-    format!("egress: [{{to: [{{cidr: 0.0.0.0/0}}, {{cidr: \"::/0\"}}], ports: {}}}]", both(ports))
-}
-
-fn both(ports: &[u16]) -> String {
-    let of_port = |port| format!("{{protocol: tcp, port: {port}}}, {{protocol: udp, port: {port}}}");
-    // Where there is none, a protocol that nobody uses (RFC 3692).
-    let none = || "{protocol: 253}".to_owned();
-    let entries: Vec<String> = ports.iter().map(of_port).chain(ports.is_empty().then(none)).collect();
-    format!("[{}]", entries.join(", "))
-}
 
 /// `subject` may send to everyone's port 8000, `neighbour` to everyone's port 9000; both may receive at both ports. Nothing
 /// holds for `outsider`, who is beyond the uplink.
@@ -99,10 +81,6 @@ impl Scene {
                 assert!(!received.contains(&EVIL.to_owned()), "{}, {port}\n{}", receiver.name, self.agent.dump());
             }
         }
-    }
-
-    fn becomes(&self, what: &str, expected: &Outcome, attempt: impl Fn() -> Outcome) {
-        self.agent.eventually(&format!("{what} becomes {expected:?}"), || (attempt() == *expected).then_some(()));
     }
 }
 
@@ -412,129 +390,4 @@ fn a_process_beside_it_on_the_host_cannot_have_a_part_in_a_flow() {
         assert_eq!(scene.neighbour.raw(allowed.ip(), RAW, &twin), Outcome::Silent, "{}", scene.agent.dump());
     }
     scene.nothing_evil_arrived();
-}
-
-#[test]
-fn a_connection_that_is_handed_over_stays_under_the_policy_of_who_made_it() {
-    for is_container in [true, false] {
-        let scene = if is_container { Scene::containers() } else { Scene::processes() };
-        let path = |version| scene.lab.site().directory.join(format!("handover-{version:?}"));
-        let given: Vec<Kept> = Version::BOTH
-            .map(|version| {
-                let kept = scene.subject.keep(scene.outsider.at(version, 8000));
-                scene.subject.give(kept, &scene.neighbour, &path(version))
-            })
-            .into();
-        let attempts = |what: &str, expected: &Outcome| {
-            for kept in &given {
-                scene.becomes(what, expected, || scene.neighbour.exchange(*kept));
-            }
-        };
-        attempts("the subject's connection in the neighbour's hands", &Outcome::Reached);
-        // The neighbour's own policy is another.
-        let own = || scene.neighbour.tcp(scene.outsider.at(Version::V4, 8000));
-        assert_eq!(own(), Outcome::Refused, "{}", scene.agent.dump());
-        // What the neighbour may do makes no difference to it, what the subject may do does.
-        Scene::policy(&scene.lab, &[], &[8000]);
-        scene.becomes("the neighbour's own connection", &Outcome::Reached, own);
-        attempts("the subject's connection, revoked", &Outcome::Silent);
-        Scene::policy(&scene.lab, &[8000], &[]);
-        scene.becomes("the neighbour's own connection, revoked", &Outcome::Refused, own);
-        attempts("the subject's connection, allowed again", &Outcome::Reached);
-    }
-}
-
-#[test]
-fn a_listening_socket_that_is_handed_over_stays_under_the_policy_of_who_made_it() {
-    for is_container in [true, false] {
-        let mut lab = Lab::new();
-        let make = |lab: &mut Lab, name: &str| {
-            let labels = format!("app={name}");
-            if is_container { lab.container(name, &labels) } else { lab.process(name, &labels) }
-        };
-        let (subject, neighbour) = (make(&mut lab, "subject"), make(&mut lab, "neighbour"));
-        let outsider = lab.outsider("outsider", "");
-        lab.declare(&subject);
-        lab.declare(&neighbour);
-        let policy = |of_subject: &[u16], of_neighbour: &[u16]| {
-            let groups = [
-                group("subjects", 100, "subject", &[&from_all(of_subject), &to_all(&[])]),
-                group("neighbours", 200, "neighbour", &[&from_all(of_neighbour), &to_all(&[])]),
-            ];
-            lab.policy("groups.yaml", &groups.concat());
-        };
-        policy(&[8000], &[9000]);
-        let agent = lab.agent();
-        for version in Version::BOTH {
-            for port in [8000, 9000] {
-                let held = subject.hold(subject.at(version, port));
-                let path = lab.site().directory.join(format!("handover-{version:?}-{port}"));
-                subject.give(held, &neighbour, &path);
-            }
-        }
-        let reachable = |reached: u16, silent: u16| {
-            for version in Version::BOTH {
-                for (port, expected) in [(reached, Outcome::Reached), (silent, Outcome::Silent)] {
-                    agent.eventually(&format!("port {port} becomes {expected:?} by {version:?}"), || {
-                        (outsider.tcp(subject.at(version, port)) == expected).then_some(())
-                    });
-                }
-            }
-        };
-        reachable(8000, 9000);
-        policy(&[9000], &[8000]);
-        reachable(9000, 8000);
-    }
-}
-
-#[test]
-fn a_process_that_moves_leaves_its_open_sockets_behind() {
-    let mut lab = Lab::new();
-    let process = lab.process("first", "app=first");
-    let second = lab.process("second", "app=second");
-    let outsider = lab.outsider("outsider", "");
-    outsider.serve(&[8000, 9000]);
-    lab.declare(&process);
-    lab.declare(&second);
-    let policy = |of_first: &[u16], of_second: &[u16]| {
-        let groups = [
-            group("first", 100, "first", &[&from_all(&[7001]), &to_all(of_first)]),
-            group("second", 200, "second", &[&from_all(&[7002]), &to_all(of_second)]),
-        ];
-        lab.policy("groups.yaml", &groups.concat());
-    };
-    policy(&[8000], &[9000]);
-    let agent = lab.agent();
-    let connections = Version::BOTH.map(|version| process.keep(outsider.at(version, 8000)));
-    for version in Version::BOTH {
-        process.listen(Transport::Tcp, process.at(version, 7001));
-    }
-
-    let members = lab.site().cgroup_root.join("shop/second/cgroup.procs");
-    std::fs::write(members, process.pid().to_string()).expect("root may move a process");
-    for version in Version::BOTH {
-        process.listen(Transport::Tcp, process.at(version, 7002));
-        process.listen(Transport::Tcp, process.at(version, 7003));
-    }
-    let all = |what: &str, expected: &Outcome| {
-        for kept in connections {
-            agent.eventually(&format!("{what} becomes {expected:?}"), || {
-                (process.exchange(kept) == *expected).then_some(())
-            });
-        }
-    };
-    all("a connection from before", &Outcome::Reached);
-    for version in Version::BOTH {
-        let listener = |port| outsider.tcp(process.at(version, port));
-        assert_eq!(listener(7001), Outcome::Reached, "the old listener\n{}", agent.dump());
-        assert_eq!(listener(7002), Outcome::Reached, "a new one\n{}", agent.dump());
-        assert_eq!(listener(7003), Outcome::Silent, "one that nobody allows\n{}", agent.dump());
-        assert_eq!(process.tcp(outsider.at(version, 9000)), Outcome::Reached, "{}", agent.dump());
-        assert_eq!(process.tcp(outsider.at(version, 8000)), Outcome::Refused, "{}", agent.dump());
-    }
-    policy(&[], &[8000, 9000]);
-    all("a connection from before, revoked", &Outcome::Silent);
-    assert_eq!(process.tcp(outsider.at(Version::V4, 8000)), Outcome::Reached, "{}", agent.dump());
-    policy(&[8000], &[9000]);
-    all("a connection from before, allowed again", &Outcome::Reached);
 }
