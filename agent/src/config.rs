@@ -145,7 +145,7 @@ impl RunOptions {
 pub struct Timeout {
     /// Which flows.
     pub flows: TimeoutName,
-    /// How long, in seconds; at most [`LONGEST`].
+    /// How long, in seconds; at most a week.
     pub seconds: u32,
 }
 

@@ -2,6 +2,7 @@
 
 mod from_model;
 mod guardrails;
+mod hooks;
 mod ways_round;
 mod world;
 
@@ -441,82 +442,4 @@ fn a_kept_flow_is_kept_with_its_peer_and_not_with_the_next_holder_of_the_address
     assert_eq!(world.sends(API, &reply(ACK)), deny(NoRule));
     world.hand_over(WEB, WEB);
     assert_eq!(world.receives(API, &request(ACK)), deny(NoRule), "what was taken back stays so");
-}
-
-// Several hooks for one packet.
-
-#[test]
-fn the_wall_knows_what_the_cgroup_hook_allowed() {
-    let world = shop();
-    assert_eq!(world.sends(WEB, &syn()), allow(Rule));
-    assert_eq!(world.wall_sends(WEB, &syn()), allow(Established));
-    assert_eq!(world.wall_receives(API, &syn()), allow(Rule));
-    assert_eq!(world.receives(API, &syn()), allow(Established));
-    assert_eq!(world.wall_sends(WEB, &request(ACK)), allow(Established));
-    assert_eq!(world.wall_sends(WEB, &packet(WEB, API, tcp(1, 81, SYN))), deny(NoRule), "injected behind the hook");
-}
-
-#[test]
-fn an_uplink_lets_in_what_the_receiver_would_and_vouches_for_nothing() {
-    let mut world = World::new();
-    world.allow_in(API, STRANGER, HTTP);
-    let (good, bad) = (packet(STRANGER, API, tcp(1, 80, SYN)), packet(STRANGER, API, tcp(1, 81, SYN)));
-    assert_eq!(world.uplink(API, &good), allow(Rule));
-    assert_eq!(world.uplink(API, &bad), deny(NoRule));
-    assert_eq!(world.flows(), 0);
-    assert_eq!(world.receives(API, &good), allow(Rule));
-    assert_eq!(world.uplink(API, &packet(STRANGER, API, tcp(1, 80, ACK))), allow(Established));
-    assert_eq!(world.sends(API, &packet(API, STRANGER, tcp(80, 1, SYN | ACK))), allow(Established));
-    assert_eq!(world.uplink(API, &packet(STRANGER, API, tcp(1, 80, RST))), allow(Established));
-    world.wait(300);
-    assert_eq!(
-        world.uplink(API, &packet(STRANGER, API, tcp(1, 80, ACK))),
-        allow(Established),
-        "that RST closed nothing"
-    );
-    world.wait(60);
-    assert_eq!(world.uplink(API, &packet(STRANGER, API, tcp(1, 80, ACK))), allow(Rule), "it vouched for no packet");
-}
-
-#[test]
-fn each_side_of_a_flow_counts_one_hit_of_its_rule() {
-    let mut world = World::new();
-    let out = world.allow_out(WEB, API, HTTP);
-    let into = world.allow_in(API, WEB, HTTP);
-    let hits = |world: &World| std::mem::take(&mut *world.hits.borrow_mut());
-    for packet in [syn(), syn(), request(ACK)] {
-        world.sends(WEB, &packet);
-        world.wall_sends(WEB, &packet);
-        world.uplink(API, &packet);
-        world.wall_receives(API, &packet);
-        world.receives(API, &packet);
-    }
-    assert_eq!(hits(&world), [out, into]);
-    world.flip();
-    connected_again(&world);
-    assert_eq!(hits(&world), [0; 0], "judged again under another policy: the flow is no new one");
-    assert_eq!(world.calls(WEB, addresses(API)[0], HTTP), allow(Rule));
-    assert_eq!(hits(&world), [0; 0], "a call is not yet a flow");
-    world.forget_flows();
-    world.passes(WEB, API, &request(ACK));
-    assert_eq!(hits(&world), [out, into]);
-}
-
-fn connected_again(world: &World) {
-    assert_eq!(world.passes(WEB, API, &request(ACK)), allow(Rule));
-    assert_eq!(world.passes(API, WEB, &reply(ACK)), allow(Established));
-}
-
-#[test]
-fn every_denied_packet_is_news_and_a_known_one_is_not() {
-    let world = shop();
-    connected(&world);
-    let news = world.news.borrow().len();
-    assert_eq!(news, 2, "one for each side");
-    world.passes(WEB, API, &request(ACK));
-    assert_eq!(world.news.borrow().len(), news);
-    for _ in 0..2 {
-        world.sends(WEB, &packet(WEB, API, tcp(1, 81, SYN)));
-    }
-    assert_eq!(world.news.borrow()[news..], [deny(NoRule), deny(NoRule)]);
 }
