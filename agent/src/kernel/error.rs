@@ -18,7 +18,9 @@ pub enum KernelError {
     )]
     NoBtf,
     /// Too old a kernel.
-    #[error("this kernel is {0}, and Bulkhead needs Linux 6.12 or newer; upgrade the kernel (Debian 12 has one in its backports)")]
+    #[error(
+        "this kernel is {0}, and Bulkhead needs Linux 6.12 or newer; upgrade the kernel (Debian 12 has one in its backports)"
+    )]
     TooOld(String),
     /// No bpffs, and none could be mounted.
     #[error("{path} is no bpffs and mounting one failed: {source}; run as root, or `mount -t bpf bpf {path}`")]

@@ -1,7 +1,7 @@
 //! Large policies and many addresses.
 //!
-//! - [`rules`]: an edit of a policy of 10,000 rules, beside nftables
-//! - [`addresses`]: as many addresses as the table takes, up to a million: all at once, and one workload's change among them
+//! - `rules`: an edit of a policy of 10,000 rules, beside nftables
+//! - `addresses`: as many addresses as the table takes, up to a million: all at once, and one workload's change among them
 
 mod addresses;
 mod rules;
