@@ -267,6 +267,13 @@ impl Model {
             }
             return Some(answer(&ruling, true));
         }
+        // No promise outlives a guardrail.
+        if matches!(ruling, Ruling::Guarded(_)) && self.leaves_a_trace(packet, subject) {
+            let name = self.name_of(subject);
+            if let Some(permission) = self.flows[index].permissions[end].as_mut().filter(|it| it.workload == name) {
+                permission.kept = false;
+            }
+        }
         Some(answer(&ruling, false))
     }
 

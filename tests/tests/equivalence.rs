@@ -4,13 +4,15 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bulkhead_tests::equivalence::{Difference, Kernel, Tally, Userspace, run, shrink, story};
 use bulkhead_tests::world::{Case, Random, Stage, case, world};
 
 /// Sequences that happen in one world before there is another.
 const SEQUENCES_PER_WORLD: u64 = 100;
+/// The same every time, so that a change is to blame for what it breaks; `cargo xtask fuzz` looks further, with fresh ones.
+const SEED: u64 = 20_261_125;
 /// Kinds of difference after which a run gives up.
 const MOST_STORIES: usize = 8;
 
@@ -46,7 +48,7 @@ fn compare(
     mut run: impl FnMut(&Case, &mut Tally) -> Option<Difference>,
     end_of_world: impl Fn(&str) -> Result<(), String>,
 ) {
-    let seed = number("BULKHEAD_SEED").unwrap_or_else(fresh_seed);
+    let seed = number("BULKHEAD_SEED").unwrap_or(SEED);
     let sequences = number("BULKHEAD_SEQUENCES").unwrap_or(sequences);
     println!("BULKHEAD_SEED={seed} BULKHEAD_SEQUENCES={sequences}");
     let (mut random, mut tally, begin) = (Random::new(seed), Tally::default(), Instant::now());
@@ -98,8 +100,4 @@ fn smallest(
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is {text:?}, which is no number")))
-}
-
-fn fresh_seed() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64)
 }
