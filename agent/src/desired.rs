@@ -9,6 +9,7 @@ mod members;
 pub mod memory;
 mod numbers;
 pub mod patch;
+mod prefixes;
 pub mod tombstones;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -26,6 +27,7 @@ use cover::Cover;
 use meaning::{Claim, Claims, Meanings, claims};
 use members::Members;
 pub use numbers::Numbers;
+pub use prefixes::Lengths;
 
 /// Everything that decides what the tables shall hold.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +96,8 @@ impl Held for Nothing {
 pub struct Contents {
     /// `ADDRESSES`.
     pub addresses: HashMap<Address, Party>,
+    /// What is in `ADDRESSES` and goes together with a change of policy, and the identity of what covers it from then on.
+    pub leaving: HashMap<Address, u32>,
     /// `CIDRS`.
     pub cidrs: HashMap<PrefixKey, Party>,
     /// `CGROUPS`.
@@ -173,9 +177,15 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
             (key, (Some(old), meaning))
         })
         .collect();
+    // Who comes together with a policy is, until it is in force, who its address says today.
+    let identity_at = |address: Address| {
+        let covering = || held.prefix(&PrefixKey::exact(address)).unwrap_or(Party::WORLD);
+        let party = held.address(&address).or_else(|| flips.then(covering));
+        party.map(|party| party.identity)
+    };
     let holding_of = |address: IpAddr, claim: &Claim, warnings: &mut Vec<String>| -> Holding {
-        let old = held.address(&Address::from(address)).map(|party| party.identity);
-        (old, meanings.of_claim(address, claim, inputs.workloads, &groups, warnings))
+        let meaning = meanings.of_claim(address, claim, inputs.workloads, &groups, warnings);
+        (identity_at(Address::from(address)), meaning)
     };
     let mut holdings: BTreeSet<Holding> =
         places.iter().flatten().chain(nets.iter().map(|(_, of)| of)).copied().collect();
@@ -183,16 +193,18 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
         holdings.insert(holding_of(address, &claim, &mut warnings));
     }
     let buried = bury(&claims, numbers, held);
-    let holding_of_buried = |address: &IpAddr| -> Holding {
-        let old = held.address(&Address::from(*address)).map(|party| party.identity);
-        (old, meanings.of_nobody(*address))
-    };
+    let holding_of_buried =
+        |address: &IpAddr| -> Holding { (identity_at(Address::from(*address)), meanings.of_nobody(*address)) };
     holdings.extend(buried.iter().map(holding_of_buried));
+    let leaving: Vec<(Address, Holding)> = if flips { leaving(&claims, numbers, held, &meanings) } else { Vec::new() };
+    holdings.extend(leaving.iter().map(|(_, holding)| *holding));
     let assignment = numbers.identities.assign(&holdings, |number| held.meaning(number), flips);
     let number_of = |workload: &Workload, numbers: &mut Numbers| numbers.workload(&workload.name);
 
+    numbers.adopt(inputs.workloads, held);
     let mut contents = Contents {
         addresses: HashMap::with_capacity(claims.len()),
+        leaving: leaving.iter().map(|(address, holding)| (*address, assignment.number(holding))).collect(),
         cidrs: HashMap::new(),
         cgroups: HashMap::new(),
         interfaces: HashMap::new(),
@@ -205,8 +217,7 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
             Claim::Host => Party { identity, workload: 0, flags: Party::HOST },
             Claim::One(index) => {
                 let workload = &inputs.workloads[index];
-                let flags = if workload.local { Party::LOCAL } else { 0 };
-                Party { identity, workload: number_of(workload, numbers), flags }
+                party(workload, number_of(workload, numbers), identity)
             }
             Claim::Several(_) => Party { identity, workload: 0, flags: 0 },
         };
@@ -229,7 +240,8 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
         if holding.is_some() {
             let owns =
                 |address: &Address| contents.addresses.get(address).is_some_and(|party| party.workload == number);
-            let place = Place { workload: number, identity, flags: source_flags(workload, owns) };
+            let flags = source_flags(workload, owns) | numbers::mark(&workload.name);
+            let place = Place { workload: number, identity, flags };
             contents.cgroups.extend(workload.cgroup.iter().map(|cgroup| (cgroup.id, place)));
             contents.interfaces.extend(workload.interface.iter().map(|interface| (interface.index, place)));
         }
@@ -259,6 +271,19 @@ fn bury(claims: &Claims, numbers: &mut Numbers, held: &impl Held) -> Vec<IpAddr>
         }
     }
     tombstones.iter().collect()
+}
+
+/// What has an entry today and shall have none, not even as buried.
+fn leaving(claims: &Claims, numbers: &Numbers, held: &impl Held, meanings: &Meanings<'_>) -> Vec<(Address, Holding)> {
+    let leaves = |address: &IpAddr| !claims.contain(address) && !numbers.tombstones.holds(address);
+    let entries = held.addresses().filter(|(address, _)| leaves(&IpAddr::from(*address)));
+    entries.map(|(key, party)| (key, (Some(party.identity), meanings.of_stranger(key.into())))).collect()
+}
+
+/// A workload at an address that it alone claims.
+fn party(workload: &Workload, number: u32, identity: u32) -> Party {
+    let local = if workload.local { Party::LOCAL } else { 0 };
+    Party { identity, workload: number, flags: local | numbers::mark(&workload.name) }
 }
 
 /// The identity of a workload's cgroup or interface today.

@@ -70,9 +70,7 @@ fn no_packet_is_judged_by_half_a_policy() {
     flip_under_traffic(false);
 }
 
-/// The address gets its entry, or loses it, after the generation flips: until then it is nobody under the new policy.
 #[test]
-#[ignore = "known: denied for about a millisecond where an address becomes a workload's, or leaves one, with the policy"]
 fn a_workload_that_comes_or_goes_with_a_policy_is_who_that_policy_says() {
     flip_under_traffic(true);
 }
@@ -344,7 +342,8 @@ impl Stage {
             let many = scope.spawn(move || watching.flood(programs, flood));
             let deadline = Instant::now() + slowed(TIME) / 2;
             let (mut flips, mut at) = (0, 0);
-            while Instant::now() < deadline && !watch.has_failed() {
+            // On a busy machine it takes as long as it takes.
+            while (Instant::now() < deadline || flips < MIN_FLIPS / 2) && !watch.has_failed() {
                 // The two of one policy lie side by side.
                 at = if random.chance(30) { at ^ 1 } else { random.below(states.len()) };
                 let state = &states[at];

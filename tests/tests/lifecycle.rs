@@ -128,6 +128,50 @@ fn an_edit_made_while_no_agent_runs_takes_force_with_the_next() {
 }
 
 #[test]
+fn to_the_packet_path_nothing_moves_when_the_agent_is_restarted() {
+    let scene = Scene::new();
+    let agent = scene.lab.agent();
+    let before = agent.status().generation;
+    agent.kill();
+    let agent = scene.lab.agent();
+    assert_eq!(
+        agent.status().generation,
+        before + 1,
+        "the policy is written anew, and nobody is elsewhere\n{}",
+        agent.dump()
+    );
+}
+
+#[test]
+fn a_connection_that_a_group_keeps_outlives_the_agent_and_an_edit() {
+    let scene = Scene::new();
+    let closed = |established| {
+        let lines = [format!("established: {established}"), "ingress: []".to_owned()];
+        [
+            group("server", 100, "server", &lines.each_ref().map(String::as_str)),
+            group("client", 200, "client", &["established: keep", "ingress: []"]),
+        ]
+        .concat()
+    };
+    scene.lab.policy(
+        "groups.yaml",
+        &[
+            group("server", 100, "server", &["established: keep", RULES[0], RULES[1]]),
+            group("client", 200, "client", &["established: keep", "ingress: []"]),
+        ]
+        .concat(),
+    );
+    let agent = scene.lab.agent();
+    let kept = scene.client.keep(scene.server.at(Version::V4, 8000));
+    assert_eq!(scene.client.exchange(kept), Outcome::Reached, "{}", agent.dump());
+    agent.kill();
+    scene.lab.policy("groups.yaml", &closed("keep"));
+    let agent = scene.lab.agent();
+    assert_eq!(scene.client.exchange(kept), Outcome::Reached, "{}", agent.dump());
+    assert_eq!(scene.client.tcp(scene.server.at(Version::V4, 8000)), Outcome::Silent, "{}", agent.dump());
+}
+
+#[test]
 fn a_stopped_agent_leaves_everything_enforced_until_detach() {
     let scene = Scene::new();
     let agent = scene.lab.agent();

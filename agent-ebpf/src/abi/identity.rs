@@ -44,6 +44,8 @@ impl Party {
     pub const HOST: u32 = 2;
     /// A workload had the address until lately, and nobody has it now. The agent's own note: the packet path leaves it out.
     pub const TOMBSTONE: u32 = 4;
+    /// The agent's own note of the workload's name, by which a later agent knows the number again. The packet path leaves it out.
+    pub const NAME: u32 = !0xff;
     /// An address that no table knows.
     pub const WORLD: Self = Self { identity: IDENTITY_WORLD, workload: 0, flags: 0 };
 
@@ -88,6 +90,8 @@ impl Place {
     pub const SCOPE_DENIES: u32 = 2;
     /// The workload's addresses are known, so what it sends must carry one of them.
     pub const STRICT_SOURCE: u32 = 4;
+    /// As [`Party::NAME`].
+    pub const NAME: u32 = Party::NAME;
 
     const FLAGS: u32 = Self::SCOPE | Self::SCOPE_DENIES | Self::STRICT_SOURCE;
 

@@ -145,6 +145,16 @@ impl<'a> Meanings<'a> {
         self.with_slots(&GroupSet::new(), covering.into_iter(), denied).0
     }
 
+    /// An address that has no entry of its own.
+    pub(super) fn of_stranger(&self, address: IpAddr) -> Identity {
+        self.of_world(self.cover.of(address))
+    }
+
+    fn of_world(&self, (covering, mut denied): (Vec<u16>, Denied)) -> Identity {
+        denied.add(&self.denied_peer(Peer::World));
+        self.with_slots(&GroupSet::new(), covering.into_iter().chain(self.slot(Peer::World)), denied).0
+    }
+
     /// `world` or `host` without an address of its own.
     pub(super) fn of_entity(&self, entity: Peer) -> Identity {
         self.with_slots(&GroupSet::new(), self.slot(entity).into_iter(), self.denied_peer(entity)).0
@@ -152,12 +162,7 @@ impl<'a> Meanings<'a> {
 
     /// The prefixes that the kernel's trie needs, with what is behind an address there that has no entry of its own.
     pub(super) fn nets(&self) -> Vec<(PrefixKey, Identity)> {
-        let of_net = |net| {
-            let (covering, mut denied) = self.cover.of_net(net);
-            denied.add(&self.denied_peer(Peer::World));
-            self.with_slots(&GroupSet::new(), covering.into_iter().chain(self.slot(Peer::World)), denied).0
-        };
-        self.cover.nets().into_iter().map(|net| (cover::key(net), of_net(net))).collect()
+        self.cover.nets().into_iter().map(|net| (cover::key(net), self.of_world(self.cover.of_net(net)))).collect()
     }
 
     fn slot(&self, peer: Peer) -> Option<u16> {

@@ -4,9 +4,8 @@
 //! the caller says it is.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use bulkhead_ebpf::abi::{
@@ -16,6 +15,7 @@ use bulkhead_ebpf::abi::{
 use bulkhead_ebpf::tables::Tables;
 use bulkhead_ebpf::track::FlowCell;
 
+use super::prefixes::Lengths;
 use super::{Contents, Held};
 use crate::kernel::mirror::PrefixKey;
 
@@ -23,8 +23,7 @@ use crate::kernel::mirror::PrefixKey;
 #[derive(Debug)]
 pub struct MemoryTables {
     contents: Contents,
-    /// Prefix lengths in use, the longest first.
-    lengths: Vec<u32>,
+    lengths: Lengths,
     control: Control,
     now: u64,
     flows: FlowSlots,
@@ -37,7 +36,7 @@ impl MemoryTables {
     #[must_use]
     pub fn new(contents: Contents, settings: Settings, flows: usize, now: u64) -> Self {
         Self {
-            lengths: lengths(&contents),
+            lengths: Lengths::of(&contents.cidrs),
             contents,
             control: Control { generation: 1, settings },
             now,
@@ -52,7 +51,7 @@ impl MemoryTables {
         if self.contents.is_same(&contents) {
             return;
         }
-        self.lengths = lengths(&contents);
+        self.lengths = Lengths::of(&contents.cidrs);
         self.contents = contents;
         self.control.generation = self.control.generation.wrapping_add(1);
     }
@@ -82,13 +81,6 @@ impl MemoryTables {
         })
     }
 
-    /// Who is behind the longest prefix of at most `bits` that covers an address.
-    fn covering(&self, address: &Address, bits: u32) -> Option<Party> {
-        let lengths = self.lengths.iter().filter(|length| **length <= bits);
-        let mut keys = lengths.map(|length| PrefixKey { bits: *length, network: network(address, *length) });
-        keys.find_map(|key| self.contents.cidrs.get(&key)).copied()
-    }
-
     /// Who owns an interface.
     #[must_use]
     pub fn link_owner(&self, index: u32) -> Option<Place> {
@@ -99,7 +91,8 @@ impl MemoryTables {
 impl Contents {
     fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.policy, &other.policy)
-            && self.identities == other.identities
+            // Numbers beside those that are used mean nothing to anybody.
+            && other.identities.iter().all(|(number, meaning)| self.identities.get(number) == Some(meaning))
             && self.addresses == other.addresses
             && self.cidrs == other.cidrs
             && self.cgroups == other.cgroups
@@ -117,7 +110,7 @@ impl Held for MemoryTables {
     }
 
     fn prefix(&self, prefix: &PrefixKey) -> Option<Party> {
-        self.covering(&prefix.network, prefix.bits)
+        self.lengths.covering(&self.contents.cidrs, *prefix)
     }
 
     fn cgroup(&self, id: u64) -> Option<Place> {
@@ -146,7 +139,7 @@ impl Tables for MemoryTables {
         if let Some(party) = self.contents.addresses.get(address) {
             return *party;
         }
-        self.covering(address, 128).unwrap_or(Party::WORLD)
+        self.prefix(&PrefixKey::exact(*address)).unwrap_or(Party::WORLD)
     }
 
     fn identity(&self, key: &IdentityKey) -> Option<&Identity> {
@@ -231,18 +224,6 @@ impl FlowSlots {
     }
 }
 
-fn lengths(contents: &Contents) -> Vec<u32> {
-    let lengths: BTreeSet<u32> = contents.cidrs.keys().map(|prefix| prefix.bits).collect();
-    lengths.into_iter().rev().collect()
-}
-
-/// The first `length` bits of an address.
-fn network(address: &Address, length: u32) -> Address {
-    let mask = u128::MAX.checked_shl(128 - length).unwrap_or(0);
-    let masked = Ipv6Addr::from(u128::from_be_bytes(address.octets()) & mask);
-    Address::from(IpAddr::V6(masked))
-}
-
 #[cfg(test)]
 mod tests {
     use bulkhead_ebpf::abi::End;
@@ -266,14 +247,5 @@ mod tests {
         assert!((0..4).all(|port| slots.get(&key(port)).is_some()) && slots.get(&key(4)).is_none());
         slots.clear();
         assert!(slots.get(&key(0)).is_none());
-    }
-
-    #[test]
-    fn a_network_is_the_first_bits() {
-        let address = Address::v4([10, 1, 2, 3]);
-        assert_eq!(network(&address, 128), address);
-        assert_eq!(network(&address, 96 + 8), Address::v4([10, 0, 0, 0]));
-        assert_eq!(network(&address, 96), Address::v4([0; 4]));
-        assert_eq!(network(&address, 0), Address::v6([0; 16]));
     }
 }

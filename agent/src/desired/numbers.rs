@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use bulkhead_ebpf::abi::MAX_WORKLOAD;
+use bulkhead_ebpf::abi::{Address, MAX_WORKLOAD, Party};
 
+use super::Held;
 use super::tombstones::Tombstones;
 use crate::policy::compile::{CompiledPolicy, GroupSet, RuleNumbers, TooLarge, compile};
 use crate::policy::model::PolicySet;
@@ -22,6 +23,8 @@ pub struct Numbers {
     /// Addresses that have left their workload.
     pub tombstones: Tombstones,
     compiled: Option<Compiled>,
+    /// The tables may hold numbers that an earlier agent gave.
+    may_adopt: bool,
 }
 
 /// Rows, and what they were compiled from.
@@ -36,7 +39,31 @@ impl Numbers {
     /// Numbers above those that an earlier agent left in the kernel: nothing there may be taken for something else.
     #[must_use]
     pub fn above(last_workload: u32, last_identity: u32, tombstones: Tombstones) -> Self {
-        Self { last_workload, identities: Identities::above(last_identity), tombstones, ..Self::default() }
+        let identities = Identities::above(last_identity);
+        Self { last_workload, identities, tombstones, may_adopt: true, ..Self::default() }
+    }
+
+    /// Once, the first time: workloads keep the numbers that an earlier agent gave them, so that to the packet path nothing
+    /// has moved. A workload is known again by its name where it was: one number and another's place prove nothing.
+    pub(super) fn adopt(&mut self, workloads: &[Workload], held: &impl Held) {
+        if !std::mem::take(&mut self.may_adopt) {
+            return;
+        }
+        let mut taken = HashSet::new();
+        for workload in workloads {
+            let cgroup = workload.cgroup.as_ref().and_then(|cgroup| held.cgroup(cgroup.id));
+            let interface = workload.interface.as_ref().and_then(|interface| held.interface(interface.index));
+            let places = [cgroup, interface].into_iter().flatten().map(|place| (place.workload, place.flags));
+            let parties = workload.addresses.iter().filter_map(|address| held.address(&Address::from(*address)));
+            let mark = mark(&workload.name);
+            let number = places
+                .chain(parties.map(|party| (party.workload, party.flags)))
+                .find(|(number, flags)| *number != 0 && flags & Party::NAME == mark && !taken.contains(number));
+            if let Some((number, _)) = number {
+                taken.insert(number);
+                self.workloads.insert(workload.name.clone(), number);
+            }
+        }
     }
 
     /// The number of a workload; never 0, never another's, not even a former one's.
@@ -97,4 +124,11 @@ impl Numbers {
             self.workloads.retain(|name, _| names.contains(name.as_str()));
         }
     }
+}
+
+/// What the tables say of a workload's name ([`Party::NAME`]): a hash of 24 bits that every build computes alike (FNV-1a,
+/// draft-eastlake-fnv).
+pub(super) fn mark(name: &str) -> u32 {
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    hash & Party::NAME
 }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use bulkhead_ebpf::abi::{Address, IDENTITIES, IDENTITY_WORLD, Identity, Party, Place};
 
 use super::meaning::Meanings;
-use super::{Held, Member, Numbers, State, source_flags};
+use super::{Held, Member, Numbers, State, numbers, party, source_flags};
 use crate::workload::Workload;
 use crate::workload::registry::{Registry, Touched};
 
@@ -111,7 +111,11 @@ impl<H: Held> Patcher<'_, H> {
         let meaning = self.meanings.of_groups(&member.groups, &mut self.news, &workload.name);
         member.identity = self.intern(meaning);
         // No address is shared, or the patch is given up below: it is the workload's own.
-        let place = Place { workload: number, identity: member.identity, flags: source_flags(workload, |_| true) };
+        let place = Place {
+            workload: number,
+            identity: member.identity,
+            flags: source_flags(workload, |_| true) | numbers::mark(&workload.name),
+        };
         if let Some(cgroup) = &workload.cgroup {
             let scope = self.held.cgroup(cgroup.id).map_or(0, |held| held.flags & (Place::SCOPE | Place::SCOPE_DENIES));
             self.patch.cgroups.insert(cgroup.id, Some(Place { flags: place.flags | scope, ..place }));
@@ -151,8 +155,7 @@ impl<H: Held> Patcher<'_, H> {
             [name] => {
                 let (workload, member) = &state.workloads[*name];
                 let meaning = self.meanings.of_member(address, workload, &member.groups, &mut self.news);
-                let flags = if workload.local { Party::LOCAL } else { 0 };
-                Some(Party { identity: self.intern(meaning), workload: member.number, flags })
+                Some(party(workload, member.number, self.intern(meaning)))
             }
             _ => return Err(TooWide),
         };

@@ -177,12 +177,30 @@ fn a_workload_is_governed_where_a_group_selects_it_and_its_numbers_stay() {
     let identity =
         |desired: &Desired, cgroup: u64| desired.contents.identities[&desired.contents.cgroups[&cgroup].identity];
     assert!(identity(&before, 7).has(Identity::GOVERNED) && !identity(&before, 8).has(Identity::GOVERNED));
-    assert_eq!(before.contents.cgroups[&7].flags, Place::STRICT_SOURCE);
+    assert_eq!(before.contents.cgroups[&7].flags & !Place::NAME, Place::STRICT_SOURCE);
 
     let again = compute_after(vec![group(2, "web", &[Peer::Host])], &workloads, &mut numbers, &before.contents);
     assert!(Arc::ptr_eq(&before.contents.policy, &again.contents.policy));
     assert_eq!(before.contents.cgroups, again.contents.cgroups);
     assert_eq!(before.contents.addresses, again.contents.addresses);
+}
+
+#[test]
+fn a_later_agent_knows_a_workload_again_by_its_name_where_it_was() {
+    let groups = || vec![group(2, "web", &[Peer::Host])];
+    let (web, other) = (workload("web", "web", "10.0.0.2", Some(7)), workload("other", "web", "10.0.0.3", None));
+    let before = compute(groups(), &[web.clone(), other.clone()], &mut Numbers::default());
+    let later = |workloads: &[Workload]| {
+        let mut numbers = Numbers::above(2, 10, Tombstones::default());
+        compute_after(groups(), workloads, &mut numbers, &before.contents).contents
+    };
+    let same = later(&[other.clone(), web.clone()]);
+    assert_eq!((&same.cgroups, &same.addresses), (&before.contents.cgroups, &before.contents.addresses));
+    // Somebody else in its place, and the same name in another place.
+    let taken =
+        later(&[Workload { name: "heir".to_owned(), ..web.clone() }, Workload { name: "web".to_owned(), ..other }]);
+    assert_eq!((taken.cgroups[&7].workload, taken.addresses[&Address::from(ip("10.0.0.2"))].workload), (3, 3));
+    assert_eq!(taken.addresses[&Address::from(ip("10.0.0.3"))].workload, 4);
 }
 
 #[test]
@@ -230,7 +248,7 @@ fn an_address_that_two_workloads_claim_has_only_what_both_share() {
         &mut Numbers::default(),
     );
     assert_eq!(slots(&desired, "10.0.0.2"), [desired.contents.policy.slots[&Peer::Group(GroupId(2))]]);
-    assert_eq!(desired.contents.cgroups[&7].flags, 0, "nobody can be held to an address that two claim");
+    assert_eq!(desired.contents.cgroups[&7].flags & !Place::NAME, 0, "nobody can be held to an address that two claim");
     assert_eq!(desired.state.warnings.len(), 1);
 }
 
@@ -258,7 +276,9 @@ fn an_address_that_leaves_a_workload_is_nobodys_until_its_time_is_over_or_somebo
     let in_cidr = gone.contents.policy.slots[&cidr("10.0.0.0/8")];
     assert_eq!(slots(&gone, "10.0.0.2"), [in_cidr], "neither a group's member nor the world");
     let back = compute_after(groups(), &[web, other.clone()], &mut numbers, &gone.contents);
-    assert!(party(&back).is_some_and(|party| party.flags == Party::LOCAL) && numbers.tombstones.is_empty());
+    assert!(
+        party(&back).is_some_and(|party| party.flags & !Party::NAME == Party::LOCAL) && numbers.tombstones.is_empty()
+    );
     let gone = compute_after(groups(), std::slice::from_ref(&other), &mut numbers, &back.contents);
     assert_eq!(numbers.tombstones.advance(std::time::Duration::from_secs(600)), [ip("10.0.0.2")]);
     let over = compute_after(groups(), &[other], &mut numbers, &gone.contents);

@@ -22,6 +22,14 @@ pub struct PrefixKey {
     pub network: Address,
 }
 
+impl PrefixKey {
+    /// The prefix of one address alone.
+    #[must_use]
+    pub const fn exact(address: Address) -> Self {
+        Self { bits: 128, network: address }
+    }
+}
+
 // SAFETY: repr(C) of two types without padding that may hold any bits.
 unsafe impl Pod for PrefixKey {}
 

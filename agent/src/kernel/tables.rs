@@ -4,7 +4,8 @@
 //!
 //! 1. the idle copy is filled: rows, rule references, port classes, identities
 //! 2. identities that are new get the meaning in the active copy that their holders have there today
-//! 3. holders that change their number are pointed at it; nothing means anything else yet
+//! 3. holders that change their number are pointed at it, and addresses that come or go with the policy get entries of their
+//!    own; nothing means anything else yet
 //! 4. the generation flips
 //! 5. holders come and go
 //!
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData, MapError};
 use bulkhead_ebpf::abi::{
-    Address, Control, IDENTITY_WORLD, Identity, IdentityKey, Party, Place, Row, RowKey, RuleKey, RuleRef, Settings,
+    Address, Control, Identity, IdentityKey, Party, Place, Row, RowKey, RuleKey, RuleRef, Settings,
 };
 
 use super::error::KernelError;
@@ -26,7 +27,7 @@ use super::mirror::{Mirror, PrefixKey};
 use super::pin::Pins;
 use super::port_table::PortTable;
 use crate::desired::patch::Patch;
-use crate::desired::{Contents, Held};
+use crate::desired::{Contents, Held, Lengths};
 use crate::policy::compile::CompiledPolicy;
 
 /// The agent's hand on the maps. There is one.
@@ -36,6 +37,8 @@ pub struct Tables {
     generation: u32,
     addresses: Mirror<Address, Party>,
     cidrs: Mirror<PrefixKey, Party>,
+    /// Of `cidrs`.
+    lengths: Lengths,
     cgroups: Mirror<u64, Place>,
     interfaces: Mirror<u32, Place>,
     identities: Mirror<IdentityKey, Identity>,
@@ -73,12 +76,14 @@ impl Tables {
             operation: "opening",
             source,
         })?;
+        let cidrs = Mirror::open(pins, "CIDRS")?;
         Ok(Self {
             control,
             settings,
             generation,
             addresses: Mirror::open(pins, "ADDRESSES")?,
-            cidrs: Mirror::open(pins, "CIDRS")?,
+            lengths: Lengths::of(cidrs.content()),
+            cidrs,
             cgroups: Mirror::open(pins, "CGROUPS")?,
             interfaces: Mirror::open(pins, "INTERFACES")?,
             identities: Mirror::open(pins, "IDENTITIES")?,
@@ -188,13 +193,13 @@ impl Tables {
         self.identities.set_all(
             patch.identities.iter().map(|(identity, meaning)| (IdentityKey { identity: *identity, copy }, *meaning)),
         )?;
-        // Additions first, so that what moves is never nowhere.
-        let mut moved = self.cgroups.set_all(written(&patch.cgroups))?;
+        // In the order of [`Self::place`].
+        let mut moved = self.addresses.set_all(written(&patch.addresses))?;
+        moved |= self.cgroups.set_all(written(&patch.cgroups))?;
         moved |= self.interfaces.set_all(written(&patch.interfaces))?;
-        moved |= self.addresses.set_all(written(&patch.addresses))?;
-        moved |= self.addresses.unset_all(removed(&patch.addresses))?;
         moved |= self.cgroups.unset_all(removed(&patch.cgroups))?;
         moved |= self.interfaces.unset_all(removed(&patch.interfaces))?;
+        moved |= self.addresses.unset_all(removed(&patch.addresses))?;
         if !moved {
             return Ok(Applied::Unchanged);
         }
@@ -233,9 +238,11 @@ impl Tables {
         let going = self.cidrs.content().iter().filter(|(key, party)| {
             !contents.cidrs.contains_key(key) && !contents.identities.contains_key(&party.identity)
         });
+        let lengths = Lengths::of(&contents.cidrs);
         let going: Vec<(IdentityKey, Identity)> = going
             .filter_map(|(key, party)| {
-                let meaning = contents.identities.get(&covering(&contents.cidrs, *key).identity)?;
+                let covering = lengths.above(&contents.cidrs, *key).unwrap_or(Party::WORLD);
+                let meaning = contents.identities.get(&covering.identity)?;
                 Some((IdentityKey { identity: party.identity, copy }, *meaning))
             })
             .collect();
@@ -246,20 +253,23 @@ impl Tables {
     /// Steps 2 and 3.
     fn split(&mut self, active: u32, contents: &Contents) -> Result<(), KernelError> {
         let old_addresses = self.addresses.content();
-        let addresses: Vec<(Address, Party, u32)> = contents
-            .addresses
-            .iter()
-            .filter_map(|(address, party)| {
-                let old = *old_addresses.get(address)?;
-                Some((*address, Party { identity: party.identity, ..old }, old.identity))
-            })
-            .collect();
         let old_cidrs = self.cidrs.content();
+        let covering = |prefix| self.lengths.covering(old_cidrs, prefix).unwrap_or(Party::WORLD);
+        let staying = contents.addresses.iter().map(|(address, party)| match old_addresses.get(address) {
+            Some(old) => (*address, Party { identity: party.identity, ..*old }, old.identity),
+            // It comes with the policy.
+            None => (*address, *party, covering(PrefixKey::exact(*address)).identity),
+        });
+        let leaving = contents.leaving.iter().filter_map(|(address, identity)| {
+            let old = *old_addresses.get(address)?;
+            Some((*address, Party { identity: *identity, ..old }, old.identity))
+        });
+        let addresses: Vec<(Address, Party, u32)> = staying.chain(leaving).collect();
         let cidrs: Vec<(PrefixKey, Party, u32)> = contents
             .cidrs
             .iter()
             .map(|(key, party)| {
-                let old = old_cidrs.get(key).copied().unwrap_or_else(|| covering(old_cidrs, *key));
+                let old = covering(*key);
                 (*key, *party, old.identity)
             })
             .collect();
@@ -272,7 +282,9 @@ impl Tables {
         numbers.extend(interfaces.iter().map(|(_, place, old)| (place.identity, *old)));
         self.precede(active, &numbers)?;
         self.addresses.set_all(addresses.into_iter().map(|(address, party, _)| (address, party)))?;
-        self.cidrs.set_all(cidrs.into_iter().map(|(key, party, _)| (key, party)))?;
+        let written = self.cidrs.set_all(cidrs.into_iter().map(|(key, party, _)| (key, party)));
+        self.lengths = Lengths::of(self.cidrs.content());
+        written?;
         self.cgroups.set_all(cgroups.into_iter().map(|(cgroup, place, _)| (cgroup, place)))?;
         self.interfaces.set_all(interfaces.into_iter().map(|(interface, place, _)| (interface, place)))?;
         Ok(())
@@ -292,16 +304,18 @@ impl Tables {
         Ok(())
     }
 
-    /// Step 5: who is where. Additions first, so that what moves is never nowhere.
+    /// Step 5: who is where. Additions first, so that what moves is never nowhere; and a place only while its addresses are
+    /// there, so that nobody is held to addresses that are not known to be its own.
     fn place(&mut self, contents: &Contents) -> Result<bool, KernelError> {
-        let mut moved = self.cgroups.set_all(copied(&contents.cgroups))?;
-        moved |= self.interfaces.set_all(copied(&contents.interfaces))?;
-        moved |= self.addresses.set_all(copied(&contents.addresses))?;
+        let mut moved = self.addresses.set_all(copied(&contents.addresses))?;
         moved |= self.cidrs.set_all(copied(&contents.cidrs))?;
-        moved |= self.addresses.retain(|address| contents.addresses.contains_key(address))?;
-        moved |= self.cidrs.retain(|key| contents.cidrs.contains_key(key))?;
+        moved |= self.cgroups.set_all(copied(&contents.cgroups))?;
+        moved |= self.interfaces.set_all(copied(&contents.interfaces))?;
         moved |= self.cgroups.retain(|cgroup| contents.cgroups.contains_key(cgroup))?;
         moved |= self.interfaces.retain(|interface| contents.interfaces.contains_key(interface))?;
+        moved |= self.addresses.retain(|address| contents.addresses.contains_key(address))?;
+        moved |= self.cidrs.retain(|key| contents.cidrs.contains_key(key))?;
+        self.lengths = Lengths::of(self.cidrs.content());
         Ok(moved)
     }
 
@@ -327,8 +341,7 @@ impl Held for Tables {
     }
 
     fn prefix(&self, prefix: &PrefixKey) -> Option<Party> {
-        let cidrs = self.cidrs.content();
-        Some(cidrs.get(prefix).copied().unwrap_or_else(|| covering(cidrs, *prefix)))
+        self.lengths.covering(self.cidrs.content(), *prefix)
     }
 
     fn cgroup(&self, id: u64) -> Option<Place> {
@@ -364,18 +377,6 @@ fn removed<'a, K: Copy + 'a, V: 'a>(
 
 fn copied<K: Copy, V: Copy>(entries: &HashMap<K, V>) -> impl Iterator<Item = (K, V)> {
     entries.iter().map(|(key, value)| (*key, *value))
-}
-
-/// What the longest proper prefix of `key` says, or the world.
-fn covering(cidrs: &HashMap<PrefixKey, Party>, key: PrefixKey) -> Party {
-    let network = u128::from_be_bytes(key.network.octets());
-    (0..key.bits)
-        .rev()
-        .find_map(|bits| {
-            let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
-            cidrs.get(&PrefixKey { bits, network: Address::v6((network & mask).to_be_bytes()) }).copied()
-        })
-        .unwrap_or(Party { identity: IDENTITY_WORLD, ..Party::WORLD })
 }
 
 /// Opens a pinned map as its type.

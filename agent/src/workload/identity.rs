@@ -91,6 +91,9 @@ impl Identities {
             assignment.meanings.insert(number, *meaning);
             assignment.numbers.insert(*holding, number);
         }
+        for (number, meaning) in &assignment.meanings {
+            self.by_meaning.entry(*meaning).or_insert(*number);
+        }
         assignment
     }
 
