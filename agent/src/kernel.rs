@@ -6,6 +6,7 @@ mod bpf;
 pub mod clock;
 pub mod error;
 pub mod events;
+mod grace;
 pub mod load;
 pub mod mirror;
 pub mod pin;

@@ -2,7 +2,7 @@
 //!
 //! The order of writes is what keeps a packet from seeing half a change:
 //!
-//! 1. the idle copy is filled: rows, rule references, port classes, identities
+//! 1. the idle copy is filled, once no packet reads it any more: rows, rule references, port classes, identities
 //! 2. identities that are new get the meaning in the active copy that their holders have there today
 //! 3. holders that change their number are pointed at it, and addresses that come or go with the policy get entries of their
 //!    own; nothing means anything else yet
@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::maps::{Array, Map, MapData, MapError};
 use bulkhead_ebpf::abi::{
@@ -23,6 +23,7 @@ use bulkhead_ebpf::abi::{
 };
 
 use super::error::KernelError;
+use super::grace::let_packets_end;
 use super::mirror::{Mirror, PrefixKey};
 use super::pin::Pins;
 use super::port_table::PortTable;
@@ -35,6 +36,8 @@ pub struct Tables {
     control: Array<MapData, Control>,
     settings: Settings,
     generation: u32,
+    /// When the generation was last changed, if by this agent: what an earlier one changed is long over.
+    changed: Option<Instant>,
     addresses: Mirror<Address, Party>,
     cidrs: Mirror<PrefixKey, Party>,
     /// Of `cidrs`.
@@ -81,6 +84,7 @@ impl Tables {
             control,
             settings,
             generation,
+            changed: None,
             addresses: Mirror::open(pins, "ADDRESSES")?,
             lengths: Lengths::of(cidrs.content()),
             cidrs,
@@ -159,6 +163,8 @@ impl Tables {
             || self.redefines(&contents.identities);
         if flips {
             let (active, idle) = (self.generation & 1, !self.generation & 1);
+            // The idle copy was in force before that.
+            self.changed.into_iter().for_each(let_packets_end);
             self.fill(idle, contents)?;
             self.split(active, contents)?;
             self.commit(self.generation.wrapping_add(1))?;
@@ -327,6 +333,7 @@ impl Tables {
             source,
         })?;
         self.generation = generation;
+        self.changed = Some(Instant::now());
         Ok(())
     }
 }
