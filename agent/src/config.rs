@@ -1,5 +1,7 @@
 //! What `bulkhead run` is told: flags, each of which is an environment variable too.
 
+pub mod failsafe;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +12,7 @@ use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use clap::{Args, ValueEnum};
 
 use crate::exit::{Exit, Failure};
+use failsafe::{Failsafe, FailsafePort};
 
 /// Where the admin socket is, unless told otherwise.
 pub const DEFAULT_ADMIN: &str = "/run/bulkhead/admin.sock";
@@ -108,9 +111,41 @@ pub struct RunOptions {
     /// the connection, or denied for governed workloads
     #[arg(long, env = "BULKHEAD_MIDSTREAM", hide_env_values = true, value_enum, default_value_t)]
     pub midstream: Midstream,
+
+    /// Ports of the host's own traffic that no policy cuts, by who opens the flow: in:tcp/22 for others to this host, out:udp/67
+    /// for this host to others, or `none`; repeatable
+    #[arg(
+        long,
+        env = "BULKHEAD_FAILSAFE",
+        hide_env_values = true,
+        value_name = "in|out:PROTOCOL/PORT",
+        value_delimiter = ',',
+        default_value = failsafe::DEFAULT
+    )]
+    pub failsafe: Vec<Failsafe>,
 }
 
 impl RunOptions {
+    /// The failsafe ports.
+    ///
+    /// # Errors
+    /// `none` beside ports.
+    pub fn failsafe_ports(&self) -> Result<Vec<FailsafePort>, Failure> {
+        let ports: Vec<FailsafePort> = self
+            .failsafe
+            .iter()
+            .filter_map(|failsafe| if let Failsafe::Port(port) = failsafe { Some(*port) } else { None })
+            .collect();
+        if !ports.is_empty() && ports.len() < self.failsafe.len() {
+            return Err(Failure::message(
+                Exit::Usage,
+                "--failsafe says both `none` and ports",
+                "give either `none` alone or ports",
+            ));
+        }
+        Ok(ports)
+    }
+
     /// What the packet path is told beside the generation, on a kernel with `hz` jiffies a second.
     #[must_use]
     pub fn settings(&self, hz: u32) -> Settings {
@@ -365,6 +400,15 @@ mod tests {
             let error = parse(&["--timeout", wrong]).expect_err(wrong).to_string();
             assert!(error.contains("write "), "{error}");
         }
+    }
+
+    #[test]
+    fn no_port_is_failsafe_where_told_so_but_not_beside_ports() {
+        let ports = |arguments: &[&str]| parse(arguments).expect("valid").failsafe_ports();
+        assert_eq!(ports(&[]).expect("the defaults").len(), failsafe::DEFAULT.split(',').count());
+        assert_eq!(ports(&["--failsafe", "none"]).expect("none alone"), []);
+        assert_eq!(ports(&["--failsafe", "in:tcp/22", "--failsafe", "out:udp/67"]).expect("two").len(), 2);
+        assert_eq!(ports(&["--failsafe", "in:tcp/22,none"]).expect_err("a contradiction").exit, Exit::Usage);
     }
 
     #[test]
