@@ -10,8 +10,8 @@ mod tables;
 mod tc;
 mod xdp;
 
-use bulkhead_ebpf::abi::Direction;
-use bulkhead_ebpf::judge::{self, Judgement, Local};
+use bulkhead_ebpf::abi::{Direction, Verdict};
+use bulkhead_ebpf::judge::{self, Judgement, Kin, Local};
 use bulkhead_ebpf::packet::{Bytes, Packet};
 
 use tables::Kernel;
@@ -21,13 +21,16 @@ use tables::Kernel;
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
-/// The full decision, with a stack frame of its own.
+/// The full decision, with a stack frame of its own. It returns the verdict as a number, which its caller has to use: a
+/// function that returns nothing may leave a pointer to the stack where the verifier looks for what it returns, which it
+/// refuses.
 #[inline(never)]
-fn decide(is_related: bool, packet: &mut Packet, local: &Local, direction: Direction, outcome: &mut Judgement) {
-    *outcome = judge::judge_in_place(&Kernel, is_related, packet, local, direction);
+fn decide(kin: Kin, packet: &mut Packet, local: &Local, direction: Direction, outcome: &mut Judgement) -> u32 {
+    *outcome = judge::judge_in_place(&Kernel, kin, packet, local, direction);
+    outcome.verdict as u32
 }
 
-/// [`judge::judge`] in its two steps.
+/// [`judge::judge`] in its two steps; true where the packet is denied.
 #[inline(always)]
 fn judge_packet<B: Bytes>(
     bytes: &B,
@@ -35,9 +38,9 @@ fn judge_packet<B: Bytes>(
     local: &Local,
     direction: Direction,
     outcome: &mut Judgement,
-) {
-    let is_related = packet.quote != 0 && judge::is_related(&Kernel, bytes, packet, local, direction);
-    decide(is_related, packet, local, direction, outcome);
+) -> bool {
+    let kin = judge::kin(&Kernel, bytes, packet, local, direction);
+    decide(kin, packet, local, direction, outcome) == Verdict::Deny as u32
 }
 
 #[panic_handler]

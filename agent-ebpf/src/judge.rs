@@ -17,7 +17,6 @@ mod flow;
 mod related;
 
 pub use evaluate::{Evaluation, Subject, evaluate, guardrail};
-pub use related::is_related;
 
 use crate::abi::{Address, Direction, End, Fragment, IDENTITY_WORLD, Party, Place, RULE_NONE, Reason, Stamp, Verdict};
 use crate::packet::{Bytes, Packet, Part, Plain, is_never_cut};
@@ -208,21 +207,46 @@ pub fn judge<T: Tables, B: Bytes + ?Sized>(
     local: &Local,
     direction: Direction,
 ) -> Judgement {
-    let is_related = is_related(tables, bytes, &packet, local, direction);
-    judge_in_place(tables, is_related, &mut packet, local, direction)
+    let kin = kin(tables, bytes, &mut packet, local, direction);
+    judge_in_place(tables, kin, &mut packet, local, direction)
 }
 
-/// [`judge`] in two steps and without a copy of the packet, as a program's stack is small: [`is_related`] comes first, and a
-/// later fragment gets its first one's ports.
+/// What a packet is part of, besides a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kin {
+    /// Nothing.
+    None,
+    /// A flow that it quotes, as an ICMP error ([`related`]).
+    Flow,
+    /// A datagram whose first fragment was not seen.
+    Unseen,
+}
+
+/// The first step of [`judge`]: a later fragment gets its first one's ports, and an ICMP error is held against the flow that
+/// it quotes. Two steps without a copy of the packet, as a program's stack is small and shared by the calls that are open.
+#[inline(always)]
+pub fn kin<T: Tables, B: Bytes + ?Sized>(
+    tables: &T,
+    bytes: &B,
+    packet: &mut Packet,
+    local: &Local,
+    direction: Direction,
+) -> Kin {
+    if packet.part != Part::Whole && !complete(tables, packet) {
+        return Kin::Unseen;
+    }
+    if packet.quote != 0 && related::is_related(tables, bytes, packet, local, direction) { Kin::Flow } else { Kin::None }
+}
+
+/// The second step of [`judge`].
 #[inline(always)]
 pub fn judge_in_place<T: Tables>(
     tables: &T,
-    is_related: bool,
+    kin: Kin,
     packet: &mut Packet,
     local: &Local,
     direction: Direction,
 ) -> Judgement {
-    let is_complete = packet.part == Part::Whole || complete(tables, packet);
     if is_never_cut(packet, direction) {
         return Judgement::quiet(Reason::NeverCut, direction);
     }
@@ -231,11 +255,11 @@ pub fn judge_in_place<T: Tables>(
     }
     let subject = Subject::of(tables, local);
     let peer = match direction {
-        Direction::Egress => tables.party(&packet.destination),
-        Direction::Ingress => tables.party(&packet.source),
+        Direction::Egress => tables.party(packet.destination()),
+        Direction::Ingress => tables.party(packet.source()),
     };
     if subject.is_guarded() {
-        let own = if direction == Direction::Egress { &packet.source } else { &packet.destination };
+        let own = if direction == Direction::Egress { packet.source() } else { packet.destination() };
         packet.here = tables.party(own).identity;
     }
     if is_foreign(local, &peer) && subject.is_governed() {
@@ -254,10 +278,10 @@ pub fn judge_in_place<T: Tables>(
             return Judgement { verdict: Verdict::Deny, ..denied };
         }
     }
-    if !is_complete {
+    if kin == Kin::Unseen {
         return undecidable(tables, local, direction, Reason::FragmentUnseen);
     }
-    if is_related {
+    if kin == Kin::Flow {
         return Judgement::quiet(Reason::Related, direction);
     }
     // A bridge floods, say. It must not make this workload the owner of another's end, who could then answer for it.
@@ -315,19 +339,16 @@ fn complete<T: Tables>(tables: &T, packet: &mut Packet) -> bool {
     let key = packet.fragment_key();
     if packet.part == Part::First {
         let fragment = Fragment {
-            ports: [packet.source_port, packet.destination_port],
+            ports: [packet.source_port(), packet.destination_port()],
             detail: packet.detail,
-            protocol: packet.protocol,
+            protocol: packet.protocol(),
             reserved: 0,
         };
         tables.remember_fragment(&key, &fragment);
         return true;
     }
     let Some(first) = tables.fragment(&key) else { return false };
-    packet.source_port = first.ports[0];
-    packet.destination_port = first.ports[1];
-    packet.detail = first.detail;
-    packet.protocol = first.protocol;
+    packet.complete(&first);
     true
 }
 

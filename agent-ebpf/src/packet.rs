@@ -18,7 +18,7 @@ pub use ip6::{Headers, extensions};
 pub use link::{ETHERNET, Frame, Network, network, network_untagged};
 pub use plain::{Plain, plain};
 
-use crate::abi::{Address, End, FlowKey, FragmentKey, PortIndex, Reason};
+use crate::abi::{Address, End, FlowKey, Fragment, FragmentKey, PortIndex, Reason};
 
 /// Reads a packet's bytes. Offsets count from the start of what the hook sees: the IP header at cgroup hooks, the Ethernet
 /// header elsewhere.
@@ -95,27 +95,22 @@ pub enum Part {
     Later,
 }
 
-/// What one packet says.
+/// What one packet says. Its addresses and ports stand in the order of its flow's key alone, as a program's stack is small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
-    /// Source address.
-    pub source: Address,
-    /// Destination address.
-    pub destination: Address,
-    /// Source port, in network order; of an ICMP echo request its identifier; 0 where there is none.
-    pub source_port: u16,
-    /// Destination port, in network order; of an ICMP echo reply its identifier; 0 where there is none.
-    pub destination_port: u16,
-    /// What a rule's `ports` are compared with: the destination port, or ICMP type (high byte) and code, in host order.
-    pub detail: u16,
-    /// IP protocol number.
-    pub protocol: u8,
+    /// Its flow: addresses, ports and protocol.
+    pub key: FlowKey,
+    /// The end that sent it, as a number ([`Self::sender`]): the verifier knows nothing of what a function reads from its
+    /// caller's packet, and the compiler would take an [`End`] for 0 or 1 without a look.
+    sender: u8,
     /// TCP flags; 0 for other protocols.
     pub tcp_flags: u8,
     /// TTL or hop limit.
     pub hops: u8,
     /// Whether it is a fragment.
     pub part: Part,
+    /// What a rule's `ports` are compared with: the destination port, or ICMP type (high byte) and code, in host order.
+    pub detail: u16,
     /// Identification of a fragment, as it stands in the header.
     pub fragment_id: u32,
     /// Offset of the IP header that an ICMP error quotes; 0 for anything else.
@@ -129,47 +124,95 @@ pub struct Packet {
 impl Packet {
     /// Nothing: what a packet is parsed into.
     pub const EMPTY: Self = Self {
-        source: Address::from_words([0; 4]),
-        destination: Address::from_words([0; 4]),
-        source_port: 0,
-        destination_port: 0,
-        detail: 0,
-        protocol: 0,
+        key: FlowKey { addresses: [Address::from_words([0; 4]); 2], ports: [0; 2], protocol: 0, reserved: [0; 3] },
+        sender: End::Low as u8,
         tcp_flags: 0,
         hops: 0,
         part: Part::Whole,
+        detail: 0,
         fragment_id: 0,
         quote: 0,
         length: 0,
         here: 0,
     };
 
-    /// The canonical flow key, and the end that sent the packet.
+    /// The end that sent it.
     #[inline(always)]
     #[must_use]
-    pub fn flow_key(&self) -> (FlowKey, End) {
-        FlowKey::new(self.protocol, (&self.source, self.source_port), (&self.destination, self.destination_port))
+    pub const fn sender(&self) -> End {
+        if self.sender == End::Low as u8 { End::Low } else { End::High }
+    }
+
+    /// Source address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn source(&self) -> &Address {
+        self.key.address(self.sender())
+    }
+
+    /// Destination address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn destination(&self) -> &Address {
+        self.key.address(self.sender().other())
+    }
+
+    /// Source port, in network order; of an ICMP echo request its identifier; 0 where there is none.
+    #[inline(always)]
+    #[must_use]
+    pub const fn source_port(&self) -> u16 {
+        self.key.port(self.sender())
+    }
+
+    /// Destination port, in network order; of an ICMP echo reply its identifier; 0 where there is none.
+    #[inline(always)]
+    #[must_use]
+    pub const fn destination_port(&self) -> u16 {
+        self.key.port(self.sender().other())
+    }
+
+    /// IP protocol number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn protocol(&self) -> u8 {
+        self.key.protocol
+    }
+
+    /// A whole packet of these ends and this service, without anything else to it.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(protocol: u8, source: (&Address, u16), destination: (&Address, u16), detail: u16) -> Self {
+        let (key, sender) = FlowKey::new(protocol, source, destination);
+        Self { key, sender: sender as u8, detail, ..Self::EMPTY }
+    }
+
+    /// Gives the packet the ports and the protocol of its datagram.
+    #[inline(always)]
+    pub(crate) fn complete(&mut self, first: &Fragment) {
+        self.sender = self.key.set_ports(self.sender(), first.ports[0], first.ports[1]) as u8;
+        self.key.protocol = first.protocol;
+        self.detail = first.detail;
     }
 
     /// The service that the packet addresses, taken as its flow's first.
     #[inline(always)]
     #[must_use]
     pub const fn service(&self) -> PortIndex {
-        PortIndex::new(self.protocol, self.detail)
+        PortIndex::new(self.protocol(), self.detail)
     }
 
     /// A SYN without ACK: the first segment of a TCP connection.
     #[inline(always)]
     #[must_use]
     pub const fn opens_tcp(&self) -> bool {
-        self.protocol == protocol::TCP && self.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN
+        self.protocol() == protocol::TCP && self.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN
     }
 
     /// Whether there can be a reply to it: of ICMP's messages only to an echo request. The others are judged one by one.
     #[inline(always)]
     #[must_use]
     pub const fn may_be_replied_to(&self) -> bool {
-        match self.protocol {
+        match self.protocol() {
             protocol::ICMP => self.detail >> 8 == 8,
             protocol::ICMPV6 => self.detail >> 8 == 128,
             _ => true,
@@ -181,9 +224,9 @@ impl Packet {
     #[must_use]
     pub const fn fragment_key(&self) -> FragmentKey {
         FragmentKey {
-            addresses: [self.source, self.destination],
+            addresses: [*self.source(), *self.destination()],
             id: self.fragment_id,
-            protocol: if self.source.is_v4() { self.protocol } else { 0 },
+            protocol: if self.source().is_v4() { self.protocol() } else { 0 },
             reserved: [0; 3],
         }
     }
@@ -208,7 +251,7 @@ pub fn parse_quote<B: Bytes + ?Sized>(bytes: &B, error: &Packet) -> Option<(Flow
     if error.quote == 0 {
         return None;
     }
-    if error.source.is_v4() { ip4::parse_quote(bytes, error.quote) } else { ip6::parse_quote(bytes, error.quote) }
+    if error.source().is_v4() { ip4::parse_quote(bytes, error.quote) } else { ip6::parse_quote(bytes, error.quote) }
 }
 
 #[cfg(test)]

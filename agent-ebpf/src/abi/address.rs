@@ -45,6 +45,21 @@ impl Address {
         Self { words }
     }
 
+    /// Both halves as they lie in memory, for a function that takes numbers.
+    #[inline(always)]
+    #[must_use]
+    pub const fn halves(&self) -> [u64; 2] {
+        let [a, b, c, d] = self.words;
+        [(b as u64) << 32 | a as u64, (d as u64) << 32 | c as u64]
+    }
+
+    /// From both halves.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_halves([high, low]: [u64; 2]) -> Self {
+        Self { words: [high as u32, (high >> 32) as u32, low as u32, (low >> 32) as u32] }
+    }
+
     /// The sixteen bytes, in network order.
     #[must_use]
     pub fn octets(&self) -> [u8; 16] {

@@ -65,6 +65,42 @@ impl FlowKey {
             (Self { addresses, ports, protocol, reserved: [0; 3] }, End::High)
         }
     }
+
+    /// Gives the packet that `sender` sent its ports, and says which end that is now: between two sockets of one address
+    /// the ports are what is sorted.
+    #[inline(always)]
+    #[must_use]
+    pub fn set_ports(&mut self, sender: End, source: u16, destination: u16) -> End {
+        let is_low =
+            if self.addresses[0] == self.addresses[1] { source <= destination } else { matches!(sender, End::Low) };
+        if is_low {
+            self.ports = [source, destination];
+            End::Low
+        } else {
+            self.ports = [destination, source];
+            End::High
+        }
+    }
+
+    /// The address of an end.
+    #[inline(always)]
+    #[must_use]
+    pub const fn address(&self, end: End) -> &Address {
+        match end {
+            End::Low => &self.addresses[0],
+            End::High => &self.addresses[1],
+        }
+    }
+
+    /// The port of an end, in network order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn port(&self, end: End) -> u16 {
+        match end {
+            End::Low => self.ports[0],
+            End::High => self.ports[1],
+        }
+    }
 }
 
 /// Value of `FLOWS` and `EMBRYOS`, as user space sees it. The packet path works on [`crate::track::FlowCell`], the same memory as
@@ -341,6 +377,18 @@ mod tests {
             let (back, to) = FlowKey::new(6, y, x);
             assert_eq!(there, back);
             assert_eq!(from, to.other());
+        }
+    }
+
+    #[test]
+    fn ports_that_come_later_make_the_same_key() {
+        let (a, b) = (Address::v4([10, 0, 0, 1]), Address::v4([10, 0, 0, 2]));
+        for (x, y) in [(a, b), (b, a), (a, a)] {
+            for (source, destination) in [(1, 2), (2, 1), (3, 3)] {
+                let (mut key, sender) = FlowKey::new(17, (&x, 0), (&y, 0));
+                let sender = key.set_ports(sender, source, destination);
+                assert_eq!((key, sender), FlowKey::new(17, (&x, source), (&y, destination)));
+            }
         }
     }
 

@@ -64,11 +64,12 @@ fn handle(ctx: &SkBuffContext, hook: Hook, direction: Direction) -> i32 {
     let is_whole = bytes.parse(0, network, &mut packet);
     let local = cgroup::owner_of_packet(skb, id);
     let mut judgement = Judgement::deferred(direction);
-    if is_whole {
-        judge_packet(&bytes, &mut packet, &local, direction, &mut judgement);
+    let is_denied = if is_whole {
+        judge_packet(&bytes, &mut packet, &local, direction, &mut judgement)
     } else {
         judgement = judge::undecidable(&Kernel, &local, direction, Reason::Malformed);
-    }
+        judgement.verdict == Verdict::Deny
+    };
     report::report(ctx, hook, is_whole.then_some(&packet), &local, &judgement, interface, length);
-    if judgement.verdict == Verdict::Deny { DROP } else { PASS }
+    if is_denied { DROP } else { PASS }
 }

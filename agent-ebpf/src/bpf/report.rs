@@ -96,14 +96,14 @@ fn send<C: EbpfContext>(ctx: &C, packet: Option<&Packet>, local: &Local, judgeme
         lose();
         return;
     };
-    let has_ports = packet.is_some_and(|packet| !matches!(packet.protocol, protocol::ICMP | protocol::ICMPV6));
+    let has_ports = packet.is_some_and(|packet| !matches!(packet.protocol(), protocol::ICMP | protocol::ICMPV6));
     entry.write(Event {
-        source: packet.map_or(Address::default(), |packet| packet.source),
-        destination: packet.map_or(Address::default(), |packet| packet.destination),
-        source_port: packet.filter(|_| has_ports).map_or(0, |packet| u16::from_be(packet.source_port)),
+        source: packet.map_or(Address::default(), |packet| *packet.source()),
+        destination: packet.map_or(Address::default(), |packet| *packet.destination()),
+        source_port: packet.filter(|_| has_ports).map_or(0, |packet| u16::from_be(packet.source_port())),
         destination_port: packet
-            .map_or(0, |packet| if has_ports { u16::from_be(packet.destination_port) } else { packet.detail }),
-        protocol: packet.map_or(0, |packet| packet.protocol),
+            .map_or(0, |packet| if has_ports { u16::from_be(packet.destination_port()) } else { packet.detail }),
+        protocol: packet.map_or(0, |packet| packet.protocol()),
         tcp_flags: packet.map_or(0, |packet| packet.tcp_flags),
         hook: sighting.hook as u8,
         direction: judgement.role as u8,

@@ -7,7 +7,7 @@ use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use bulkhead_ebpf::abi::{Address, Direction, Hook, Verdict};
 use bulkhead_ebpf::judge::{self, Judgement};
-use bulkhead_ebpf::packet::{Packet, Part, protocol};
+use bulkhead_ebpf::packet::{Packet, protocol};
 
 use super::tables::Kernel;
 use super::{cgroup, report};
@@ -60,21 +60,8 @@ fn destination6(ctx: *mut bpf_sock_addr) -> Address {
 fn handle(ctx: &SockAddrContext, hook: Hook, destination: Address) -> i32 {
     // SAFETY: the context pointer is the one the program was called with.
     let (user_port, protocol_number) = unsafe { ((*ctx.sock_addr).user_port as u16, (*ctx.sock_addr).protocol as u8) };
-    let packet = Packet {
-        source: Address::default(),
-        destination,
-        source_port: 0,
-        destination_port: user_port,
-        detail: u16::from_be(user_port),
-        protocol: protocol_number,
-        tcp_flags: 0,
-        hops: 0,
-        part: Part::Whole,
-        fragment_id: 0,
-        quote: 0,
-        length: 0,
-        here: 0,
-    };
+    let detail = u16::from_be(user_port);
+    let packet = Packet::new(protocol_number, (&Address::default(), 0), (&destination, user_port), detail);
     let local = cgroup::owner_of_call();
     let judgement = if is_decidable(ctx, protocol_number) && !destination.is_loopback() {
         judge::judge_call(&Kernel, &destination, &packet, &local)

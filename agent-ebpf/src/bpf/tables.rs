@@ -91,7 +91,8 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn party(&self, address: &Address) -> Party {
-        Party::unpack(party_of(address))
+        let [high, low] = address.halves();
+        Party::unpack(party_of(high, low))
     }
 
     #[inline(always)]
@@ -181,17 +182,17 @@ impl Tables for Kernel {
     }
 }
 
-/// Who is behind an address, as a function of its own, for the same reason as [`evaluate_rules`].
+/// Who is behind an address, as a function of its own, for the same reason as [`evaluate_rules`]. Linux 6.1 takes no map's key
+/// from memory that such a function was handed, so that it is handed numbers.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn party_of(address: *const Address) -> u64 {
-    // SAFETY: the verifier sees to it that every caller passes an address or null, which it wants to see ruled out here.
-    let Some(address) = (unsafe { address.as_ref() }) else { return Party::WORLD.pack() };
+extern "C" fn party_of(high: u64, low: u64) -> u64 {
+    let address = Address::from_halves([high, low]);
     // SAFETY: entries are 12 bytes, copied out at once; an entry that is being replaced is read old or new.
     if let Some(party) = unsafe { ADDRESSES.get(address) } {
         return party.pack();
     }
-    CIDRS.get(lpm_trie::Key::new(128, *address)).unwrap_or(&Party::WORLD).pack()
+    CIDRS.get(lpm_trie::Key::new(128, address)).unwrap_or(&Party::WORLD).pack()
 }
 
 /// The rules as a function of its own: with scalars for arguments the verifier walks through it once, whoever calls.

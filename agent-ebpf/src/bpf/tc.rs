@@ -64,10 +64,13 @@ fn handle(ctx: &TcContext, hook: Hook, direction: Direction) -> i32 {
     };
     let local = tables::interface(interface).map_or(Local::unnamed(seen), |place| Local::at(place, seen));
     let mut judgement = Judgement::deferred(direction);
-    match parsed {
+    let is_denied = match parsed {
         Ok(()) => judge_packet(&bytes, &mut packet, &local, direction, &mut judgement),
-        Err(reason) => judgement = judge::undecidable(&Kernel, &local, direction, reason),
-    }
+        Err(reason) => {
+            judgement = judge::undecidable(&Kernel, &local, direction, reason);
+            judgement.verdict == Verdict::Deny
+        }
+    };
     report::report(ctx, hook, parsed.is_ok().then_some(&packet), &local, &judgement, interface, length);
-    if judgement.verdict == Verdict::Deny { TC_ACT_SHOT } else { NEXT }
+    if is_denied { TC_ACT_SHOT } else { NEXT }
 }

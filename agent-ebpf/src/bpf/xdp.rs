@@ -5,7 +5,7 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use bulkhead_ebpf::abi::{Direction, Hook, Party, Verdict};
+use bulkhead_ebpf::abi::{Direction, Hook, Party};
 use bulkhead_ebpf::judge::{self, Judgement, Local, Seen};
 use bulkhead_ebpf::packet::{self, Frame, Packet, Part};
 use bulkhead_ebpf::tables::Tables;
@@ -26,21 +26,22 @@ fn uplink(ctx: XdpContext) -> u32 {
     if !bytes.parse(at, network, &mut packet) {
         return XDP_PASS;
     }
-    let receiver = Kernel.party(&packet.destination);
+    let receiver = Kernel.party(packet.destination());
     let local = Local { workload: receiver.workload, identity: receiver.identity, flags: 0, seen: Seen::Address };
     let mut judgement = Judgement::not_local(Direction::Ingress);
+    let mut is_denied = false;
     if receiver.flags & Party::LOCAL != 0 {
         if packet.part == Part::Later {
             // Whether the first one came is known where the datagram is put together again.
             judgement = Judgement::deferred(Direction::Ingress);
         } else {
-            judge_packet(&bytes, &mut packet, &local, Direction::Ingress, &mut judgement);
+            is_denied = judge_packet(&bytes, &mut packet, &local, Direction::Ingress, &mut judgement);
         }
     }
     // SAFETY: the context pointer is the one the program was called with.
     let interface = unsafe { (*ctx.ctx).ingress_ifindex };
     report::report(&ctx, Hook::Xdp, Some(&packet), &local, &judgement, interface, packet.length);
-    if judgement.verdict == Verdict::Deny { XDP_DROP } else { XDP_PASS }
+    if is_denied { XDP_DROP } else { XDP_PASS }
 }
 
 /// The established path, as a function of its own that the verifier goes through once: its key takes no room on the stack of

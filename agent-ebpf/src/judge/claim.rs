@@ -14,7 +14,7 @@ pub(super) fn is_foreign(local: &Local, peer: &Party) -> bool {
 /// Whether a packet comes to a workload that is addressed to another one, or to none of its addresses where they are known.
 #[inline(never)]
 pub(super) fn is_misaddressed<T: Tables>(tables: &T, packet: &Packet, local: &Local) -> bool {
-    let addressee = tables.party(&packet.destination);
+    let addressee = tables.party(packet.destination());
     addressee.workload != local.workload && (addressee.workload != 0 || local.flags & Place::STRICT_SOURCE != 0)
 }
 
@@ -35,7 +35,7 @@ pub(super) fn claim<T: Tables>(tables: &T, packet: &Packet, local: &Local, direc
     if direction == Direction::Ingress || local.workload == 0 {
         return Claim::Own;
     }
-    let own = tables.party(&packet.source);
+    let own = tables.party(packet.source());
     let is_hosts = matches!(local.seen, Seen::Interface(_)) && own.flags & Party::HOST != 0;
     if own.workload == local.workload {
         Claim::Own

@@ -17,14 +17,14 @@ pub(super) fn judge_flow<T: Tables>(
     peer: &Party,
 ) -> Judgement {
     let control = tables.control();
-    let (key, sender) = packet.flow_key();
+    let (key, sender) = (&packet.key, packet.sender());
     let end = local_end(sender, direction);
-    let entry = tables.find(&key);
+    let entry = tables.find(key);
     let alive = entry.filter(|flow| goes_on(tables, flow, packet, sender));
 
     if alive.is_none()
         && control.settings.denies_midstream != 0
-        && packet.protocol == protocol::TCP
+        && packet.protocol() == protocol::TCP
         && !packet.opens_tcp()
         && subject.is_governed()
     {
@@ -60,7 +60,7 @@ pub(super) fn judge_flow<T: Tables>(
                     }
                     Seen::Address => {}
                 }
-                follow(tables, flow, &key, Step::of(packet, sender));
+                follow(tables, flow, key, Step::of(packet, sender));
             }
             return of_stamp(stamp, direction);
         }
@@ -69,7 +69,7 @@ pub(super) fn judge_flow<T: Tables>(
     let mut final_role = role;
     // A TCP segment says whether it begins something. Another packet may only where this side has not judged the flow: a late
     // answer must not open a revoked flow from the other end.
-    let may_open = if packet.protocol == protocol::TCP { packet.opens_tcp() } else { !is_judged };
+    let may_open = if packet.protocol() == protocol::TCP { packet.opens_tcp() } else { !is_judged };
     let verdict = subject.verdict(evaluation, role);
     let is_denied = verdict == Verdict::Deny || verdict == Verdict::Audit && !is_judged;
     if is_denied && role != direction && may_open {
@@ -101,7 +101,7 @@ pub(super) fn judge_flow<T: Tables>(
     let begins = match alive {
         None => Begins::Anew,
         Some(_) if final_role == role => Begins::Nothing,
-        Some(_) if packet.protocol == protocol::TCP => Begins::Anew,
+        Some(_) if packet.protocol() == protocol::TCP => Begins::Anew,
         Some(_) => Begins::OtherWay,
     };
     if begins != Begins::Nothing && !packet.may_be_replied_to() {
@@ -117,13 +117,13 @@ pub(super) fn judge_flow<T: Tables>(
     };
     let generation = subject.generation(tables.control().generation);
     let side = side(generation, local, subject, peer, evaluation.keeps(), &judgement, owner, interface);
-    settle(tables, entry, begins, &key, packet, end, sender, &side, judgement, subject)
+    settle(tables, entry, begins, key, packet, end, sender, &side, judgement, subject)
 }
 
 /// Whether a flow is not dead, and the packet does not begin another one. A function of its own, as a program's stack is small.
 #[inline(never)]
 fn goes_on<T: Tables>(tables: &T, flow: &FlowCell, packet: &Packet, sender: End) -> bool {
-    flow.is_alive(&tables.control().settings, packet.protocol, tables.now())
+    flow.is_alive(&tables.control().settings, packet.protocol(), tables.now())
         && !(packet.opens_tcp() && opens_another(flow, sender))
 }
 
@@ -158,7 +158,7 @@ fn service(flow: &FlowCell, packet: &Packet, role: Direction, direction: Directi
     } else if role == direction {
         packet.service()
     } else {
-        PortIndex::new(packet.protocol, u16::from_be(packet.source_port))
+        PortIndex::new(packet.protocol(), u16::from_be(packet.source_port()))
     }
 }
 
@@ -263,7 +263,7 @@ struct Step {
 impl Step {
     #[inline(always)]
     const fn of(packet: &Packet, sender: End) -> Self {
-        Self { protocol: packet.protocol, tcp_flags: packet.tcp_flags, sender }
+        Self { protocol: packet.protocol(), tcp_flags: packet.tcp_flags, sender }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::tables::Tables;
 /// Whether an ICMP error quotes a flow that the local side allows, and goes to the sender of the packet that it quotes: to
 /// anybody else it would be a way to carry data past the rules.
 #[inline(never)]
-pub fn is_related<T: Tables, B: Bytes + ?Sized>(
+pub(super) fn is_related<T: Tables, B: Bytes + ?Sized>(
     tables: &T,
     bytes: &B,
     packet: &Packet,
@@ -17,7 +17,7 @@ pub fn is_related<T: Tables, B: Bytes + ?Sized>(
     direction: Direction,
 ) -> bool {
     let Some((key, sender)) = parse_quote(bytes, packet) else { return false };
-    if key.addresses[sender as usize & 1] != packet.destination {
+    if key.address(sender) != packet.destination() {
         return false;
     }
     // An error that comes in quotes what the local end sent; one that goes out quotes what it received.
@@ -45,12 +45,12 @@ pub fn is_related<T: Tables, B: Bytes + ?Sized>(
             Direction::Egress => end,
             Direction::Ingress => end.other(),
         };
-        PortIndex::new(key.protocol, u16::from_be(key.ports[opener.other() as usize & 1]))
+        PortIndex::new(key.protocol, u16::from_be(key.port(opener.other())))
     };
-    let peer = tables.party(&key.addresses[end.other() as usize & 1]);
+    let peer = tables.party(key.address(end.other()));
     let is_kept = stamp.was_allowed_for(local.workload) && stamp.keeps() && flow.peer(end) == peer.workload;
     let subject = Subject::of(tables, local);
-    let here = if subject.is_guarded() { tables.party(&key.addresses[end as usize & 1]).identity } else { 0 };
+    let here = if subject.is_guarded() { tables.party(key.address(end)).identity } else { 0 };
     if !stamp.is_judged() || stamp.workload() != local.workload {
         return false;
     }

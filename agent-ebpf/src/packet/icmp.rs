@@ -42,7 +42,7 @@ pub(super) fn parse<B: Bytes + ?Sized>(
 #[inline(always)]
 #[must_use]
 pub fn is_never_cut(packet: &Packet, direction: Direction) -> bool {
-    match packet.protocol {
+    match packet.protocol() {
         protocol::ICMPV6 => {
             let kind = (packet.detail >> 8) as u8;
             // Neighbour discovery in fragments is to be ignored (RFC 6980 section 5).
@@ -66,12 +66,12 @@ pub fn is_never_cut(packet: &Packet, direction: Direction) -> bool {
 fn is_dhcp(packet: &Packet, direction: Direction) -> bool {
     const ALL_ONES: [u8; 4] = [255; 4];
     const ALL_SERVERS: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2];
-    let (source, destination) = (u16::from_be(packet.source_port), u16::from_be(packet.destination_port));
+    let (source, destination) = (u16::from_be(packet.source_port()), u16::from_be(packet.destination_port()));
     match (direction, source, destination) {
-        (Direction::Egress, 68, 67) => packet.destination == crate::abi::Address::v4(ALL_ONES),
-        (Direction::Ingress, 67, 68) => packet.source.is_v4(),
-        (Direction::Egress, 546, 547) => packet.destination == crate::abi::Address::v6(ALL_SERVERS),
-        (Direction::Ingress, 547, 546) => packet.source.is_link_local(),
+        (Direction::Egress, 68, 67) => *packet.destination() == crate::abi::Address::v4(ALL_ONES),
+        (Direction::Ingress, 67, 68) => packet.source().is_v4(),
+        (Direction::Egress, 546, 547) => *packet.destination() == crate::abi::Address::v6(ALL_SERVERS),
+        (Direction::Ingress, 547, 546) => packet.source().is_link_local(),
         _ => false,
     }
 }

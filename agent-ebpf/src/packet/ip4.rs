@@ -42,16 +42,16 @@ pub(super) fn parse<B: Bytes + ?Sized>(bytes: &B, at: u32) -> Result<Packet, Rea
         Part::Later => Transport::NONE,
         _ => transport::parse(bytes, at + header, total - header, protocol_number, part)?,
     };
+    let (source, destination) = (address(source), address(destination));
+    let (key, sender) =
+        FlowKey::new(protocol_number, (&source, transport.source_port), (&destination, transport.destination_port));
     Ok(Packet {
-        source: address(source),
-        destination: address(destination),
-        source_port: transport.source_port,
-        destination_port: transport.destination_port,
-        detail: transport.detail,
-        protocol: protocol_number,
+        key,
+        sender: sender as u8,
         tcp_flags: transport.tcp_flags,
         hops: (word2 >> 24) as u8,
         part,
+        detail: transport.detail,
         fragment_id: word1 >> 16,
         quote: transport.quote,
         length: total,

@@ -43,16 +43,15 @@ pub(super) fn parse<B: Bytes + ?Sized>(bytes: &B, at: u32) -> Result<Packet, Rea
         Part::Later => Transport::NONE,
         part => transport::parse(bytes, headers.at, end - headers.at, headers.protocol, part)?,
     };
+    let (key, sender) =
+        FlowKey::new(headers.protocol, (&source, transport.source_port), (&destination, transport.destination_port));
     Ok(Packet {
-        source,
-        destination,
-        source_port: transport.source_port,
-        destination_port: transport.destination_port,
-        detail: transport.detail,
-        protocol: headers.protocol,
+        key,
+        sender: sender as u8,
         tcp_flags: transport.tcp_flags,
         hops: (second & 0xff) as u8,
         part: headers.part,
+        detail: transport.detail,
         fragment_id,
         quote: transport.quote,
         length: total,

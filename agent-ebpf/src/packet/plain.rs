@@ -26,8 +26,7 @@ impl Plain {
         if packet.part != Part::Whole || packet.quote != 0 || packet.opens_tcp() {
             return None;
         }
-        let (key, sender) = packet.flow_key();
-        Some(Self { key, sender, tcp_flags: packet.tcp_flags, length: packet.length })
+        Some(Self { key: packet.key, sender: packet.sender(), tcp_flags: packet.tcp_flags, length: packet.length })
     }
 }
 

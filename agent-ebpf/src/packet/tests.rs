@@ -1,7 +1,7 @@
 use super::build::{self, Ip, Transport, echo_reply, echo_request, ethernet, frame, icmp, icmpv6, sctp, tcp, udp};
 use super::tcp::{ACK, SYN};
 use super::*;
-use crate::abi::Direction;
+use crate::abi::{Direction, End, FlowKey};
 
 const V4: (&str, &str) = ("10.0.0.1", "10.0.0.2");
 const V6: (&str, &str) = ("fd00::1", "fd00::2");
@@ -58,14 +58,18 @@ fn every_kind() -> Vec<(&'static str, Vec<u8>)> {
 fn ports_and_flags_are_read_in_both_versions() {
     for ip in [v4(tcp(40_000, 443, SYN)), v6(tcp(40_000, 443, SYN)), v4(tcp(40_000, 443, SYN)).options(&[1; 40])] {
         let packet = good(&ip);
-        let ports = (u16::from_be(packet.source_port), u16::from_be(packet.destination_port), packet.detail);
+        let ports = (u16::from_be(packet.source_port()), u16::from_be(packet.destination_port()), packet.detail);
         assert_eq!(ports, (40_000, 443, 443), "{ip:?}");
         assert!(packet.opens_tcp() && packet.part == Part::Whole && packet.hops == 64, "{packet:?}");
         assert_eq!(packet.length as usize, ip.bytes().len());
     }
     assert!(!good(&v4(tcp(1, 2, SYN | ACK))).opens_tcp());
     let addresses = good(&v6(udp(1, 2)));
-    assert_eq!((addresses.source, addresses.destination), (address(V6.0), address(V6.1)));
+    assert_eq!((*addresses.source(), *addresses.destination()), (address(V6.0), address(V6.1)));
+}
+
+fn flow_of(packet: &Packet) -> (FlowKey, End) {
+    (packet.key, packet.sender())
 }
 
 fn address(text: &str) -> Address {
@@ -106,7 +110,7 @@ fn a_length_field_that_leaves_no_room_for_the_header_is_malformed() {
 fn needed(bytes: &[u8]) -> usize {
     let packet = parsed(bytes).expect("the packet is whole");
     let header = if bytes[0] >> 4 == 4 { usize::from(bytes[0] & 15) * 4 } else { bytes.len() - payload_of_v6(bytes) };
-    let transport = match (packet.part, packet.protocol) {
+    let transport = match (packet.part, packet.protocol()) {
         (Part::Later, _) => 0,
         (_, protocol::TCP) => 20,
         (_, protocol::UDP | protocol::ICMP | protocol::ICMPV6) => 8,
@@ -181,7 +185,7 @@ fn fragments_are_told_apart() {
     }
     for (offset, more) in [(1, true), (1, false), (100, false)] {
         for packet in part(offset, more) {
-            assert_eq!((packet.part, packet.source_port, packet.detail), (Part::Later, 0, 0));
+            assert_eq!((packet.part, packet.source_port(), packet.detail), (Part::Later, 0, 0));
         }
     }
     for packet in part(0, false) {
@@ -197,11 +201,11 @@ fn fragments_are_told_apart() {
 fn protocols_without_ports_are_known_by_their_number() {
     for number in [2, 4, 41, PROTOCOL_GRE, 50, 51, 112, 255] {
         let packet = good(&v4(build::other(number, &[1, 2, 3, 4])));
-        assert_eq!((packet.protocol, packet.source_port, packet.destination_port), (number, 0, 0));
+        assert_eq!((packet.protocol(), packet.source_port(), packet.destination_port()), (number, 0, 0));
         assert_eq!(packet.service(), PortIndex::new(number, 0));
     }
-    assert_eq!(good(&v6(build::other(PROTOCOL_GRE, &[]))).protocol, PROTOCOL_GRE);
-    assert_eq!(good(&v6(build::other(59, &[]))).protocol, 59, "no next header");
+    assert_eq!(good(&v6(build::other(PROTOCOL_GRE, &[]))).protocol(), PROTOCOL_GRE);
+    assert_eq!(good(&v6(build::other(59, &[]))).protocol(), 59, "no next header");
     assert_eq!(good(&v4(sctp(7, 36_412))).detail, 36_412);
 }
 
@@ -222,7 +226,7 @@ fn a_length_of_zero_is_read_from_the_buffer_where_only_that_can_be_meant() {
 #[test]
 fn an_echo_and_its_reply_are_one_flow_and_opposite_pings_are_two() {
     for (protocol_number, (a, b)) in [(protocol::ICMP, V4), (protocol::ICMPV6, V6)] {
-        let key = |from: &str, to: &str, transport| good(&Ip::new(from, to, transport)).flow_key();
+        let key = |from: &str, to: &str, transport| flow_of(&good(&Ip::new(from, to, transport)));
         let (there, sender) = key(a, b, echo_request(protocol_number, 7));
         let (back, replier) = key(b, a, echo_reply(protocol_number, 7));
         assert_eq!((there, sender), (back, replier.other()));
@@ -242,7 +246,7 @@ fn an_icmp_error_quotes_the_flow_that_it_is_about() {
         for kind in [3, 4, 5, 11, 12] {
             let bytes = Ip::new("192.0.2.1", V4.0, icmp(kind, 0, [0; 4], &quote)).bytes();
             let error = parsed(&bytes).expect("the packet is whole");
-            assert_eq!(parse_quote(&bytes[..], &error), Some(good(&about).flow_key()), "type {kind}");
+            assert_eq!(parse_quote(&bytes[..], &error), Some(flow_of(&good(&about))), "type {kind}");
         }
     }
     for transport in [tcp(40_000, 443, ACK), udp(40_000, 53), echo_request(protocol::ICMPV6, 7)] {
@@ -251,7 +255,7 @@ fn an_icmp_error_quotes_the_flow_that_it_is_about() {
             for kind in 1..=4 {
                 let bytes = Ip::new("fd00::9", V6.0, icmpv6(kind, 0, [0; 4], &about.bytes())).bytes();
                 let error = parsed(&bytes).expect("the packet is whole");
-                assert_eq!(parse_quote(&bytes[..], &error), Some(good(&about).flow_key()), "type {kind} {name}");
+                assert_eq!(parse_quote(&bytes[..], &error), Some(flow_of(&good(&about))), "type {kind} {name}");
             }
         }
     }
@@ -359,7 +363,7 @@ fn dhcp_is_never_cut_on_its_own_link_and_nowhere_else() {
 fn the_short_way_says_what_the_full_parser_says() {
     for (name, bytes) in every_kind() {
         let packet = parsed(&bytes).expect("the packet is whole");
-        let network = if packet.source.is_v4() { Network::Ip4 } else { Network::Ip6 };
+        let network = if packet.source().is_v4() { Network::Ip4 } else { Network::Ip6 };
         let Some(short) = plain(&bytes[..], 0, network) else { continue };
         assert_eq!(Some(short), Plain::of(&packet), "{name}");
     }
@@ -406,9 +410,9 @@ fn no_input_panics_or_reads_what_is_not_there() {
             };
             assert!(short.is_none() || short == Plain::of(&packet), "{bytes:02x?}");
             assert!(packet.length as usize <= bytes.len(), "{bytes:02x?}");
-            assert_eq!(packet.source.is_v4(), network == Network::Ip4, "{bytes:02x?}");
+            assert_eq!(packet.source().is_v4(), network == Network::Ip4, "{bytes:02x?}");
             assert!(packet.part != Part::Later || packet.detail == 0, "{bytes:02x?}");
-            let _ = (packet.flow_key(), packet.service(), packet.fragment_key(), parse_quote(&bytes[..], &packet));
+            let _ = (flow_of(&packet), packet.service(), packet.fragment_key(), parse_quote(&bytes[..], &packet));
         }
     }
 }

@@ -19,7 +19,7 @@ pub enum KernelError {
     NoBtf,
     /// Too old a kernel.
     #[error(
-        "this kernel is {0}, and Bulkhead needs Linux 6.12 or newer; upgrade the kernel (Debian 12 has one in its backports)"
+        "this kernel is {0}, and Bulkhead needs Linux 6.1 or newer; upgrade the kernel (Debian 12 has one)"
     )]
     TooOld(String),
     /// No bpffs, and none could be mounted.

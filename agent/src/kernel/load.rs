@@ -33,9 +33,8 @@ pub const MAPS: [&str; 16] = [
     "EVENT_BUDGET",
 ];
 
-/// The oldest kernel whose verifier is known to take the programs. 6.1 refuses them: it takes a map's key from no memory that a
-/// global function was handed, and rounds stack frames up to 32 bytes (kernel/bpf/verifier.c).
-const OLDEST: KernelVersion = KernelVersion::new(6, 12, 0);
+/// The oldest kernel whose verifier is known to take the programs.
+const OLDEST: KernelVersion = KernelVersion::new(6, 1, 0);
 
 /// The programs at the cgroup root, and the one that reads the clock: without them nothing is enforced.
 pub const AT_ONCE: [&str; 7] =

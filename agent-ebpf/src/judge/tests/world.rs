@@ -9,7 +9,7 @@ use crate::abi::{
 };
 use crate::judge::{Judgement, Local, Seen, judge, judge_call, known, undecidable};
 use crate::packet::build::{Ip, Transport};
-use crate::packet::{Network, Packet, Part, parse, plain};
+use crate::packet::{Network, Packet, parse, plain};
 use crate::tables::Tables;
 use crate::track::FlowCell;
 
@@ -305,21 +305,8 @@ impl World {
 
     /// `who` calls connect or sendmsg.
     pub(super) fn calls(&self, who: Who, destination: Address, service: (u8, u16)) -> Outcome {
-        let packet = Packet {
-            source: Address::default(),
-            destination,
-            source_port: 0,
-            destination_port: service.1.to_be(),
-            detail: service.1,
-            protocol: service.0,
-            tcp_flags: 0,
-            hops: 0,
-            part: Part::Whole,
-            fragment_id: 0,
-            quote: 0,
-            length: 0,
-            here: 0,
-        };
+        let ports = (0, service.1.to_be());
+        let packet = Packet::new(service.0, (&Address::default(), ports.0), (&destination, ports.1), service.1);
         self.note(&judge_call(self, &destination, &packet, &self.local(who, Seen::Cgroup(cgroup(who)))))
     }
 
