@@ -24,7 +24,7 @@ pub use identity::{
     MAX_IDENTITY, MAX_IDENTITY_SLOTS, MAX_WORKLOAD, Party, Place,
 };
 pub use policy::{
-    CLASS_ANY, PORT_INDEXES, PortIndex, ROW_BITS, ROWS, RULE_REFS, Row, RowKey, RuleKey, RuleRef, SLOT_HOST,
+    CLASS_ANY, FAILSAFE, PORT_INDEXES, PortIndex, ROW_BITS, ROWS, RULE_REFS, Row, RowKey, RuleKey, RuleRef, SLOT_HOST,
     SLOT_WORLD, SLOTS,
 };
 pub use verdict::{Direction, Hook, Reason, Verdict};

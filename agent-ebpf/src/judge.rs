@@ -13,6 +13,7 @@
 
 mod claim;
 mod evaluate;
+mod failsafe;
 mod flow;
 mod related;
 
@@ -22,6 +23,7 @@ use crate::abi::{Address, Direction, End, Fragment, IDENTITY_WORLD, Party, Place
 use crate::packet::{Bytes, Packet, Part, Plain, is_never_cut};
 use crate::tables::Tables;
 use claim::{Claim, claim, is_foreign, is_misaddressed};
+use failsafe::names;
 use flow::judge_flow;
 
 /// The local workload whose side is judged, and how the hook knows it.
@@ -59,6 +61,12 @@ impl Local {
     #[must_use]
     pub const fn unnamed(seen: Seen) -> Self {
         Self { flags: Place::SCOPE | Place::SCOPE_DENIES, ..Self::host(seen) }
+    }
+
+    /// Whether it is not known yet, and its scope denies it until it is.
+    #[inline(always)]
+    const fn is_denied_by_scope(&self) -> bool {
+        self.flags & (Place::SCOPE | Place::SCOPE_DENIES) == Place::SCOPE | Place::SCOPE_DENIES
     }
 
     /// The workload of a cgroup or an interface.
@@ -185,8 +193,12 @@ fn of_stamp(stamp: Stamp, role: Direction) -> Judgement {
 /// Judges a packet that could not be parsed: undecidable is denied for governed workloads.
 #[inline(always)]
 pub fn undecidable<T: Tables>(tables: &T, local: &Local, direction: Direction, reason: Reason) -> Judgement {
-    if let Some(judgement) = denied_by_scope(local, direction) {
-        return judgement;
+    if local.is_denied_by_scope() {
+        return Judgement {
+            verdict: Verdict::Deny,
+            is_news: true,
+            ..Judgement::quiet(Reason::Unidentified, direction)
+        };
     }
     let subject = Subject::of(tables, local);
     if local.flags & Place::SCOPE != 0 {
@@ -235,7 +247,11 @@ pub fn kin<T: Tables, B: Bytes + ?Sized>(
     if packet.part != Part::Whole && !complete(tables, packet) {
         return Kin::Unseen;
     }
-    if packet.quote != 0 && related::is_related(tables, bytes, packet, local, direction) { Kin::Flow } else { Kin::None }
+    if packet.quote != 0 && related::is_related(tables, bytes, packet, local, direction) {
+        Kin::Flow
+    } else {
+        Kin::None
+    }
 }
 
 /// The second step of [`judge`].
@@ -249,9 +265,6 @@ pub fn judge_in_place<T: Tables>(
 ) -> Judgement {
     if is_never_cut(packet, direction) {
         return Judgement::quiet(Reason::NeverCut, direction);
-    }
-    if let Some(judgement) = denied_by_scope(local, direction) {
-        return judgement;
     }
     let subject = Subject::of(tables, local);
     let peer = match direction {
@@ -281,22 +294,13 @@ pub fn judge_in_place<T: Tables>(
     if kin == Kin::Unseen {
         return undecidable(tables, local, direction, Reason::FragmentUnseen);
     }
-    if kin == Kin::Flow {
+    if kin == Kin::Flow && !local.is_denied_by_scope() {
         return Judgement::quiet(Reason::Related, direction);
     }
     // A bridge floods, say. It must not make this workload the owner of another's end, who could then answer for it.
     let is_misaddressed = direction == Direction::Ingress && is_misaddressed(tables, packet, local);
     let vouches = local.seen != Seen::Address && !is_misaddressed;
     judge_flow(tables, packet, local, vouches, direction, subject, &peer)
-}
-
-/// What a scope says of a workload that is not known yet; `None` where it allows it or there is no scope.
-#[inline(always)]
-const fn denied_by_scope(local: &Local, direction: Direction) -> Option<Judgement> {
-    if local.flags & Place::SCOPE == 0 || local.flags & Place::SCOPE_DENIES == 0 {
-        return None;
-    }
-    Some(Judgement { verdict: Verdict::Deny, is_news: true, ..Judgement::quiet(Reason::Unidentified, direction) })
 }
 
 /// Judges a system call that opens a flow, before there is a packet: the same egress decision.
@@ -323,6 +327,10 @@ pub fn judge_call<T: Tables>(tables: &T, destination: &Address, packet: &Packet,
     }
     // The address is not chosen yet: a guardrail that names it is left to the packets.
     let evaluation = tables.evaluate(subject, [local.identity; 2], peer.identity, role, packet.service());
+    if !evaluation.is_allowed() && names(tables, role, packet.service()) {
+        // Nor whether it is the host's own; the packets tell.
+        return Judgement::quiet(Reason::Deferred, role);
+    }
     Judgement {
         verdict: subject.verdict(evaluation, role),
         reason: evaluation.reason(),

@@ -20,6 +20,8 @@ pub trait Tables {
     fn identity(&self, key: &IdentityKey) -> Option<&Identity>;
     /// The class of a protocol and port.
     fn port_class(&self, copy: u32, index: PortIndex) -> u16;
+    /// A word of the failsafe ports.
+    fn failsafe(&self, word: u32) -> u64;
     /// The peers that a subject may have in one direction and port class: a filter, confirmed by [`Self::rule`].
     fn row(&self, key: &RowKey) -> Option<&Row>;
     /// The rule that allows a peer; without one it is not allowed.

@@ -215,9 +215,9 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
         let identity = assignment.number(&holding_of(address, &claim, &mut Vec::new()));
         let party = match claim {
             Claim::Host => Party { identity, workload: 0, flags: Party::HOST },
-            Claim::One(index) => {
+            Claim::One(index, is_hosts) => {
                 let workload = &inputs.workloads[index];
-                party(workload, number_of(workload, numbers), identity)
+                party(workload, number_of(workload, numbers), identity, is_hosts)
             }
             Claim::Several(_) => Party { identity, workload: 0, flags: 0 },
         };
@@ -280,10 +280,11 @@ fn leaving(claims: &Claims, numbers: &Numbers, held: &impl Held, meanings: &Mean
     entries.map(|(key, party)| (key, (Some(party.identity), meanings.of_stranger(key.into())))).collect()
 }
 
-/// A workload at an address that it alone claims.
-fn party(workload: &Workload, number: u32, identity: u32) -> Party {
+/// A workload at an address that it alone claims, of the host's or not.
+fn party(workload: &Workload, number: u32, identity: u32, is_hosts: bool) -> Party {
     let local = if workload.local { Party::LOCAL } else { 0 };
-    Party { identity, workload: number, flags: local | numbers::mark(&workload.name) }
+    let host = if is_hosts { Party::HOST } else { 0 };
+    Party { identity, workload: number, flags: local | host | numbers::mark(&workload.name) }
 }
 
 /// The identity of a workload's cgroup or interface today.

@@ -10,8 +10,8 @@ mod grace;
 pub mod load;
 pub mod mirror;
 pub mod pin;
-pub mod port_table;
 pub mod readings;
+pub mod shared;
 pub mod tables;
 
 use bulkhead_ebpf::abi::{Count, Hook, Reason, Verdict};

@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::admin::AdminState;
+use crate::config::failsafe::FailsafePort;
 use crate::config::{RunOptions, Uplinks};
 use crate::controller::{Audience, Controller, Event, Kernel, PolicyLoad};
 use crate::exit::{Exit, Failure};
@@ -56,6 +57,7 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
         return Err(Failure::message(Exit::NoPerm, "only root can put programs into the kernel", "use sudo"));
     }
     let uplinks = options.uplinks()?;
+    let failsafe = options.failsafe_ports()?;
     let cgroup_root = cgroup_root(&options)?;
     // Their content is noted before it is read, so that no edit is missed in between.
     let files = PolicyFiles::new(options.policies.clone());
@@ -68,7 +70,7 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     tasks.spawn(cgroup::watch(cgroup_root.clone(), sender.clone(), stopped.clone()));
     tasks.spawn(netlink::watch(sender.clone(), stopped.clone()));
     let told = options.clone();
-    let loading = tokio::task::spawn_blocking(move || Loaded::load(&told));
+    let loading = tokio::task::spawn_blocking(move || Loaded::load(&told, &failsafe));
     let registry = first_word(&mut receiver, Registry::new(options.managed_scope.clone())).await?;
     let mut loaded = loading.await.map_err(anyhow::Error::from)??;
 
@@ -150,10 +152,10 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn load(options: &RunOptions) -> Result<Self, Failure> {
+    fn load(options: &RunOptions, failsafe: &[FailsafePort]) -> Result<Self, Failure> {
         let pins = Pins::prepare(&options.bpffs).map_err(failure)?;
         let was_enforced = pins.has_links();
-        Self::load_at(pins.clone(), options, was_enforced).map_err(|error| {
+        Self::load_at(pins.clone(), options, failsafe, was_enforced).map_err(|error| {
             if !was_enforced && let Err(error) = pins.remove() {
                 tracing::warn!(%error, "what was made in the bpffs stays there; `bulkhead detach` removes it");
             }
@@ -161,11 +163,16 @@ impl Loaded {
         })
     }
 
-    fn load_at(pins: Pins, options: &RunOptions, was_enforced: bool) -> Result<Self, KernelError> {
+    fn load_at(
+        pins: Pins,
+        options: &RunOptions,
+        failsafe: &[FailsafePort],
+        was_enforced: bool,
+    ) -> Result<Self, KernelError> {
         let mut ebpf = load::load(&pins, options.max_flows)?;
         let hz = clock::jiffies_per_second(&mut ebpf)?;
         let kernel = Kernel {
-            tables: Tables::open(&pins, options.settings(hz))?,
+            tables: Tables::open(&pins, options.settings(hz), failsafe)?,
             readings: Arc::new(KernelReadings::open(&pins)?),
             attachments: Attachments::new(ebpf, pins.clone()),
         };

@@ -32,6 +32,8 @@
 //! - **Guardrails** are asked before the rules, of every workload, at each end. An entry names an end by what is behind the
 //!   packet's address there, as a rule names a peer; at the local end by the workload's own groups too, which need no address.
 //!   Neither audit nor `established: keep` softens them.
+//! - **Failsafe ports** turn what would be denied or audited into an allow, guardrails included, where the subject's end of the flow is at an
+//!   address of the host and not behind a link. What is not decided by rules (forged, undecidable) they do not touch.
 //! - **On loopback nothing is looked at**, and nothing remembered.
 //! - **A later fragment** is judged as a packet with its first one's ports. A first fragment was seen even where it was
 //!   denied. TCP flags are in the first fragment alone.
@@ -64,6 +66,7 @@ pub use rules::{RuleName, Ruling};
 
 use std::net::IpAddr;
 
+use bulkhead::config::failsafe::FailsafePort;
 use bulkhead::policy::model::PolicySet;
 use bulkhead::workload::Workload;
 use bulkhead_ebpf::abi::{Direction, Reason, Verdict};
@@ -79,6 +82,8 @@ pub struct World {
     pub workloads: Vec<Workload>,
     /// The host's own addresses.
     pub host: Vec<IpAddr>,
+    /// Failsafe ports.
+    pub failsafe: Vec<FailsafePort>,
 }
 
 /// What the model says of one packet.
@@ -118,6 +123,8 @@ pub struct Model {
 struct Subject {
     workload: Option<usize>,
     direction: Direction,
+    /// Whether its packets come and go through a link of its own.
+    linked: bool,
 }
 
 impl Model {
@@ -156,10 +163,10 @@ impl Model {
     fn subjects(&self, packet: &Packet) -> Vec<Subject> {
         match &packet.spot {
             Spot::CgroupEgress { cgroup, .. } => {
-                vec![Subject { workload: self.in_cgroup(cgroup), direction: Direction::Egress }]
+                vec![Subject { workload: self.in_cgroup(cgroup), direction: Direction::Egress, linked: false }]
             }
             Spot::CgroupIngress { cgroup, .. } => {
-                vec![Subject { workload: self.in_cgroup(cgroup), direction: Direction::Ingress }]
+                vec![Subject { workload: self.in_cgroup(cgroup), direction: Direction::Ingress, linked: false }]
             }
             Spot::TcEgress { interface } => self.on_link(*interface, Direction::Egress),
             Spot::TcIngress { interface } => self.on_link(*interface, Direction::Ingress),
@@ -167,7 +174,7 @@ impl Model {
                 .readable()
                 .and_then(|(_, destination)| self.holder(destination))
                 .filter(|receiver| self.world.workloads[*receiver].local)
-                .map(|receiver| Subject { workload: Some(receiver), direction: Direction::Ingress })
+                .map(|receiver| Subject { workload: Some(receiver), direction: Direction::Ingress, linked: false })
                 .into_iter()
                 .collect(),
         }
@@ -231,9 +238,12 @@ impl Model {
         if let Some(permission) = &judged
             && self.is_kept(permission)
             && permission.workload == self.name_of(subject)
-            && self
-                .denying(Subject { direction: permission.direction, ..subject }, own, permission.peer, &permission.port)
-                .is_empty()
+            && !self.is_guarded(
+                Subject { direction: permission.direction, ..subject },
+                own,
+                permission.peer,
+                &permission.port,
+            )
         {
             if self.leaves_a_trace(packet, subject) {
                 self.flows[index].note(packet, now);
@@ -439,7 +449,7 @@ impl Model {
             .workloads
             .iter()
             .position(|workload| workload.interface.as_ref().is_some_and(|link| link.index == interface));
-        owner.map(|owner| Subject { workload: Some(owner), direction }).into_iter().collect()
+        owner.map(|owner| Subject { workload: Some(owner), direction, linked: true }).into_iter().collect()
     }
 }
 
@@ -474,6 +484,7 @@ fn answer(ruling: &Ruling, established: bool) -> Answer {
     let mut answer = match ruling {
         Ruling::Ungoverned => Answer::new(Verdict::Allow, &[Reason::Ungoverned]),
         Ruling::OpenEgress => Answer::new(Verdict::Allow, &[Reason::OpenEgress]),
+        Ruling::Failsafe => Answer::new(Verdict::Allow, &[Reason::Failsafe]),
         Ruling::Allowed(rules) => Answer { verdict: Verdict::Allow, reasons: vec![Reason::Rule], rules: rules.clone() },
         Ruling::Audited => Answer::new(Verdict::Audit, &[Reason::NoRule]),
         Ruling::Denied => Answer::new(Verdict::Deny, &[Reason::NoRule]),

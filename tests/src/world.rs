@@ -12,10 +12,12 @@ pub use random::Random;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bulkhead::config::failsafe::FailsafePort;
 use bulkhead::policy::model::{Origin, PolicySet};
 use bulkhead::workload::{CgroupRef, InterfaceRef, Labels, SourceKind, Workload};
 
 use crate::model::{Packet, World};
+use bulkhead_ebpf::abi::Direction;
 
 /// One case: what happens in a world, in order.
 #[derive(Clone, Debug)]
@@ -78,6 +80,12 @@ const ENVIRONMENTS: [&str; 2] = ["prod", "test"];
 
 /// The host's own addresses.
 const HOST: [&str; 2] = ["10.0.0.254", "fd00::fe"];
+/// Failsafe ports of every world, among those that rules and packets are about.
+pub const FAILSAFE: [FailsafePort; 3] = [
+    FailsafePort { direction: Direction::Ingress, protocol: 6, port: 80 },
+    FailsafePort { direction: Direction::Egress, protocol: 6, port: 443 },
+    FailsafePort { direction: Direction::Egress, protocol: 17, port: 53 },
+];
 /// Addresses that no workload holds, some of them among those that workloads hold.
 const WORLD: [&str; 6] = ["192.0.2.7", "198.51.100.9", "10.0.0.77", "2001:db8::7", "fd00::77", "10.0.0.3"];
 
@@ -133,7 +141,7 @@ pub fn world(random: &mut Random, stage: &Stage) -> World {
     }
     let policy =
         PolicySet { groups: policy::groups(random), guardrails: policy::guardrails(random), workloads: Vec::new() };
-    World { policy, workloads, host: HOST.map(ip).to_vec() }
+    World { policy, workloads, host: HOST.map(ip).to_vec(), failsafe: FAILSAFE.to_vec() }
 }
 
 fn labels(random: &mut Random) -> Labels {

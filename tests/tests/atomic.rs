@@ -297,7 +297,7 @@ impl Stage {
         load_programs(&mut ebpf, |_| true).expect("all of them");
         let hz = jiffies_per_second(&mut ebpf).expect("the kernel tells");
         let settings = Settings { events_per_second: 0, ..Settings::defaults(hz) };
-        let tables = Tables::open(&pins, settings).expect("the maps are pinned");
+        let tables = Tables::open(&pins, settings, &[]).expect("the maps are pinned");
         let counters = MapData::from_pin(pins.map("COUNTERS")).expect("the maps are pinned");
         Self {
             programs: Programs { ebpf, link: links[0].index },

@@ -20,6 +20,9 @@ pub const CLASS_ANY: u16 = 0;
 /// Entries of one copy of `PORT_CLASSES`: four protocols' 16-bit ports or types, plus one for each protocol number.
 pub const PORT_INDEXES: u32 = 5 * 65_536 + 256;
 
+/// Entries of the map `FAILSAFE`, words of 64 bits: one bit for each direction, protocol and port.
+pub const FAILSAFE: u32 = PORT_INDEXES.div_ceil(64) * 2;
+
 /// An index into `PORT_CLASSES`: a protocol and its port, or ICMP type and code, as one number.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,6 +49,14 @@ impl PortIndex {
             58 => Self::ICMPV6 + detail as u32,
             other => Self::OTHER + other as u32,
         })
+    }
+
+    /// The word of `FAILSAFE` and the bit therein that say whether a flow of this service is failsafe, where the local end is
+    /// judged in `role`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn failsafe(self, role: Direction) -> (u32, u32) {
+        (role as u32 * (FAILSAFE / 2) + self.0 / 64, self.0 % 64)
     }
 
     /// The protocol number and the port (or type and code) behind the index.
@@ -176,6 +187,7 @@ mod tests {
         for (protocol, detail) in [(6, 443), (17, 65_535), (132, 1), (1, 0x0800), (58, 0x8000), (47, 0), (255, 0)] {
             let index = PortIndex::new(protocol, detail);
             assert!(index.0 < PORT_INDEXES);
+            assert!(index.failsafe(Direction::Ingress).0 < FAILSAFE && index.failsafe(Direction::Egress).0 < FAILSAFE);
             assert_eq!(index.parts(), (protocol, detail));
         }
     }

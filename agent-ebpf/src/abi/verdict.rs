@@ -123,5 +123,7 @@ named! {
         Midstream = "midstream",
         /// A guardrail denies it, whatever rules say.
         Guardrail = "guardrail",
+        /// It would have been denied, but a failsafe port of the host's own traffic allows it.
+        Failsafe = "failsafe",
     }
 }

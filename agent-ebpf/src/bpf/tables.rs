@@ -5,10 +5,10 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie};
 use bulkhead_ebpf::abi::{
     ADDRESSES as MAX_ADDRESSES, Address, CGROUPS as MAX_CGROUPS, CIDRS as MAX_CIDRS, COUNTERS as MAX_COUNTERS, Control,
-    Count, Direction, EMBRYOS as MAX_EMBRYOS, FLOWS as MAX_FLOWS, FRAGMENTS as MAX_FRAGMENTS, Flow, FlowKey, Fragment,
-    FragmentKey, IDENTITIES as MAX_IDENTITIES, INTERFACES as MAX_INTERFACES, Identity, IdentityKey, MAX_RULES,
-    PORT_INDEXES, Party, Place, PortIndex, ROWS as MAX_ROWS, RULE_REFS as MAX_RULE_REFS, Row, RowKey, RuleKey, RuleRef,
-    Settings,
+    Count, Direction, EMBRYOS as MAX_EMBRYOS, FAILSAFE as MAX_FAILSAFE, FLOWS as MAX_FLOWS, FRAGMENTS as MAX_FRAGMENTS,
+    Flow, FlowKey, Fragment, FragmentKey, IDENTITIES as MAX_IDENTITIES, INTERFACES as MAX_INTERFACES, Identity,
+    IdentityKey, MAX_RULES, PORT_INDEXES, Party, Place, PortIndex, ROWS as MAX_ROWS, RULE_REFS as MAX_RULE_REFS, Row,
+    RowKey, RuleKey, RuleRef, Settings,
 };
 use bulkhead_ebpf::judge::{Evaluation, Subject, evaluate, guardrail};
 use bulkhead_ebpf::tables::Tables;
@@ -36,6 +36,9 @@ static IDENTITIES: HashMap<IdentityKey, Identity> = HashMap::with_max_entries(MA
 /// Four classes to a value, because the kernel rounds array values up to eight bytes; one copy after the other.
 #[map]
 static PORT_CLASSES: Array<[u16; 4]> = Array::with_max_entries(PORT_INDEXES / 4 * 2, MMAPABLE);
+/// Set once, when an agent starts.
+#[map]
+static FAILSAFE: Array<u64> = Array::with_max_entries(MAX_FAILSAFE, MMAPABLE);
 #[map]
 static ROWS: HashMap<RowKey, Row> = HashMap::with_max_entries(MAX_ROWS, NO_PREALLOC);
 #[map]
@@ -105,6 +108,11 @@ impl Tables for Kernel {
     fn port_class(&self, copy: u32, index: PortIndex) -> u16 {
         let Some(classes) = PORT_CLASSES.get(copy * (PORT_INDEXES / 4) + index.0 / 4) else { return 0 };
         classes[(index.0 % 4) as usize]
+    }
+
+    #[inline(always)]
+    fn failsafe(&self, word: u32) -> u64 {
+        FAILSAFE.get(word).copied().unwrap_or(0)
     }
 
     #[inline(always)]

@@ -126,12 +126,12 @@ impl Evaluation {
     }
 
     #[inline(always)]
-    const fn allowed(reason: Reason) -> Self {
+    pub(super) const fn allowed(reason: Reason) -> Self {
         Self::new(reason, RULE_NONE, Self::ALLOWED)
     }
 
     #[inline(always)]
-    const fn denied(reason: Reason) -> Self {
+    pub(super) const fn denied(reason: Reason) -> Self {
         Self::new(reason, RULE_NONE, 0)
     }
 
@@ -188,6 +188,8 @@ impl Evaluation {
             number if number == Reason::Ungoverned as u8 => Reason::Ungoverned,
             number if number == Reason::TableFull as u8 => Reason::TableFull,
             number if number == Reason::Guardrail as u8 => Reason::Guardrail,
+            number if number == Reason::Failsafe as u8 => Reason::Failsafe,
+            number if number == Reason::Unidentified as u8 => Reason::Unidentified,
             _ => Reason::NoRule,
         }
     }

@@ -1,5 +1,6 @@
 //! A packet as part of its flow: what was decided before, what the rules say now, and what the table keeps of it.
 
+use super::failsafe::is_failsafe;
 use super::{Evaluation, Judgement, Local, Seen, Subject, local_end, of_stamp};
 use crate::abi::{Course, Direction, End, Flow, FlowKey, Party, Place, PortIndex, Reason, Side, Stamp, State, Verdict};
 use crate::packet::{Packet, protocol};
@@ -27,6 +28,7 @@ pub(super) fn judge_flow<T: Tables>(
         && packet.protocol() == protocol::TCP
         && !packet.opens_tcp()
         && subject.is_governed()
+        && !is_failsafe(tables, local, key.address(end), direction, packet.service())
     {
         return Judgement::denied(subject, Reason::Midstream, direction, peer.workload);
     }
@@ -38,7 +40,15 @@ pub(super) fn judge_flow<T: Tables>(
         }
         None => (direction, packet.service(), false),
     };
-    let ask = |role, service| tables.evaluate(subject, [local.identity, packet.here], peer.identity, role, service);
+    let ask = |role, service| {
+        let evaluation = if local.is_denied_by_scope() {
+            Evaluation::denied(Reason::Unidentified)
+        } else {
+            tables.evaluate(subject, [local.identity, packet.here], peer.identity, role, service)
+        };
+        let passes = evaluation.is_allowed() || !is_failsafe(tables, local, key.address(end), role, service);
+        if passes { evaluation } else { Evaluation::allowed(Reason::Failsafe) }
+    };
     let mut evaluation = Evaluation::unpack(0);
     let stamp = alive.map_or(Stamp::NONE, |flow| flow.stamp(end));
     let was_allowed = stamp.was_allowed_for(local.workload) && local.workload != 0;
@@ -80,7 +90,7 @@ pub(super) fn judge_flow<T: Tables>(
         }
     }
 
-    let is_unidentified = evaluation.is_allowed() && local.flags & Place::SCOPE != 0;
+    let is_unidentified = local.flags & Place::SCOPE != 0 && evaluation.reason() == Reason::Ungoverned;
     let judgement = Judgement {
         verdict: subject.verdict(evaluation, final_role),
         reason: if is_unidentified { Reason::Unidentified } else { evaluation.reason() },

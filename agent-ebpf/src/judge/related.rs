@@ -1,5 +1,6 @@
 //! ICMP errors that belong to a flow.
 
+use super::failsafe::is_failsafe;
 use super::flow::course_role;
 use super::{Local, Subject, local_end};
 use crate::abi::{Direction, PortIndex};
@@ -55,5 +56,7 @@ pub(super) fn is_related<T: Tables, B: Bytes + ?Sized>(
         return false;
     }
     let evaluation = tables.evaluate(subject, [local.identity, here], peer.identity, role, service);
-    evaluation.is_allowed() || !evaluation.is_guarded() && (subject.audits(role) || is_kept)
+    evaluation.is_allowed()
+        || !evaluation.is_guarded() && (subject.audits(role) || is_kept)
+        || is_failsafe(tables, local, key.address(end), role, service)
 }

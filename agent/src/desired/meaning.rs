@@ -17,8 +17,8 @@ use crate::workload::Workload;
 pub(super) enum Claim {
     /// The host itself, and nobody else.
     Host,
-    /// One workload, by its place in the list.
-    One(usize),
+    /// One workload, by its place in the list, at one of the host's addresses or not.
+    One(usize, bool),
     /// Several.
     Several(Vec<usize>),
 }
@@ -56,7 +56,7 @@ impl Claims {
                 same.iter().filter(|(_, who)| *who != HOST).map(|(_, who)| *who as usize).collect();
             let claim = match workloads.as_slice() {
                 [] => Claim::Host,
-                [one] => Claim::One(*one),
+                [one] => Claim::One(*one, same.len() > 1),
                 _ => Claim::Several(workloads),
             };
             (same[0].0, claim)
@@ -95,7 +95,7 @@ impl<'a> Meanings<'a> {
     ) -> Identity {
         match claim {
             Claim::Host => self.of_host(address),
-            Claim::One(index) => self.of_member(address, &workloads[*index], &groups[*index], warnings),
+            Claim::One(index, _) => self.of_member(address, &workloads[*index], &groups[*index], warnings),
             Claim::Several(claimants) => {
                 let (covering, mut denied) = self.cover.of(address);
                 // Only what holds for all of them is safe to say of the address; what is denied to one of them is denied.

@@ -25,6 +25,7 @@ pub struct MemoryTables {
     contents: Contents,
     lengths: Lengths,
     control: Control,
+    failsafe: Vec<u64>,
     now: u64,
     flows: FlowSlots,
     embryos: FlowSlots,
@@ -39,6 +40,7 @@ impl MemoryTables {
             lengths: Lengths::of(&contents.cidrs),
             contents,
             control: Control { generation: 1, settings },
+            failsafe: Vec::new(),
             now,
             flows: FlowSlots::new(flows),
             embryos: FlowSlots::new(flows),
@@ -54,6 +56,11 @@ impl MemoryTables {
         self.lengths = Lengths::of(&contents.cidrs);
         self.contents = contents;
         self.control.generation = self.control.generation.wrapping_add(1);
+    }
+
+    /// Sets the failsafe ports, as the words of the map `FAILSAFE`.
+    pub fn set_failsafe(&mut self, words: Vec<u64>) {
+        self.failsafe = words;
     }
 
     /// Lets time pass.
@@ -148,6 +155,10 @@ impl Tables for MemoryTables {
 
     fn port_class(&self, _copy: u32, index: PortIndex) -> u16 {
         self.contents.policy.ports.class(index)
+    }
+
+    fn failsafe(&self, word: u32) -> u64 {
+        self.failsafe.get(word as usize).copied().unwrap_or(0)
     }
 
     fn row(&self, key: &RowKey) -> Option<&Row> {

@@ -155,7 +155,8 @@ impl<H: Held> Patcher<'_, H> {
             [name] => {
                 let (workload, member) = &state.workloads[*name];
                 let meaning = self.meanings.of_member(address, workload, &member.groups, &mut self.news);
-                Some(party(workload, member.number, self.intern(meaning)))
+                let is_hosts = self.registry.is_host_address(&address);
+                Some(party(workload, member.number, self.intern(meaning), is_hosts))
             }
             _ => return Err(TooWide),
         };

@@ -18,9 +18,7 @@ pub enum KernelError {
     )]
     NoBtf,
     /// Too old a kernel.
-    #[error(
-        "this kernel is {0}, and Bulkhead needs Linux 6.1 or newer; upgrade the kernel (Debian 12 has one)"
-    )]
+    #[error("this kernel is {0}, and Bulkhead needs Linux 6.1 or newer; upgrade the kernel (Debian 12 has one)")]
     TooOld(String),
     /// No bpffs, and none could be mounted.
     #[error("{path} is no bpffs and mounting one failed: {source}; run as root, or `mount -t bpf bpf {path}`")]

@@ -14,7 +14,7 @@ use super::pin::Pins;
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs"));
 
 /// Maps that are pinned, so that a later agent finds them as they are.
-pub const MAPS: [&str; 16] = [
+pub const MAPS: [&str; 17] = [
     "CONTROL",
     "ADDRESSES",
     "CIDRS",
@@ -22,6 +22,7 @@ pub const MAPS: [&str; 16] = [
     "INTERFACES",
     "IDENTITIES",
     "PORT_CLASSES",
+    "FAILSAFE",
     "ROWS",
     "RULE_REFS",
     "FLOWS",

@@ -19,14 +19,16 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{Array, Map, MapData, MapError};
 use bulkhead_ebpf::abi::{
-    Address, Control, Identity, IdentityKey, Party, Place, Row, RowKey, RuleKey, RuleRef, Settings,
+    Address, Control, FAILSAFE, Identity, IdentityKey, PORT_INDEXES, Party, Place, Row, RowKey, RuleKey, RuleRef,
+    Settings,
 };
 
 use super::error::KernelError;
 use super::grace::let_packets_end;
 use super::mirror::{Mirror, PrefixKey};
 use super::pin::Pins;
-use super::port_table::PortTable;
+use super::shared::Shared;
+use crate::config::failsafe::FailsafePort;
 use crate::desired::patch::Patch;
 use crate::desired::{Contents, Held, Lengths};
 use crate::policy::compile::CompiledPolicy;
@@ -47,7 +49,7 @@ pub struct Tables {
     identities: Mirror<IdentityKey, Identity>,
     rows: Mirror<RowKey, Row>,
     rules: Mirror<RuleKey, RuleRef>,
-    ports: PortTable,
+    ports: Shared<u16>,
     hits: Array<MapData, u64>,
     policy: Option<Arc<CompiledPolicy>>,
 }
@@ -64,21 +66,17 @@ pub enum Applied {
 }
 
 impl Tables {
-    /// Opens the pinned maps and reads what they hold.
+    /// Opens the pinned maps and reads what they hold. The failsafe ports are set at once: nothing else depends on them.
     ///
     /// # Errors
     /// [`KernelError::Map`], [`KernelError::File`].
-    pub fn open(pins: &Pins, settings: Settings) -> Result<Self, KernelError> {
+    pub fn open(pins: &Pins, settings: Settings, failsafe: &[FailsafePort]) -> Result<Self, KernelError> {
+        Shared::open(pins, "FAILSAFE", FAILSAFE as usize)?.write(0, &failsafe_words(failsafe));
         let control: Array<_, Control> = open(pins, "CONTROL")?;
         let generation = control
             .get(&0, 0)
             .map_err(|source| KernelError::Map { map: "CONTROL", operation: "reading", source })?
             .generation;
-        let ports = MapData::from_pin(pins.map("PORT_CLASSES")).map_err(|source| KernelError::Map {
-            map: "PORT_CLASSES",
-            operation: "opening",
-            source,
-        })?;
         let cidrs = Mirror::open(pins, "CIDRS")?;
         Ok(Self {
             control,
@@ -93,7 +91,7 @@ impl Tables {
             identities: Mirror::open(pins, "IDENTITIES")?,
             rows: Mirror::open(pins, "ROWS")?,
             rules: Mirror::open(pins, "RULE_REFS")?,
-            ports: PortTable::map(&ports)?,
+            ports: Shared::open(pins, "PORT_CLASSES", 2 * PORT_INDEXES as usize)?,
             hits: open(pins, "RULE_HITS")?,
             policy: None,
         })
@@ -234,7 +232,7 @@ impl Tables {
         })?;
         let in_rules = policy.rules.iter();
         self.rules.set_all(in_rules.map(|(key, rule)| (RuleKey { row: in_copy(&key.row), ..*key }, *rule)))?;
-        self.ports.write(copy, &policy.ports.table());
+        self.ports.write(copy as usize * PORT_INDEXES as usize, &policy.ports.table());
         self.identities.retain(|key| key.copy != copy || contents.identities.contains_key(&key.identity))?;
         let meanings = contents.identities.iter();
         self.identities
@@ -362,6 +360,17 @@ impl Held for Tables {
     fn meaning(&self, identity: u32) -> Option<Identity> {
         self.identities.content().get(&IdentityKey { identity, copy: self.generation & 1 }).copied()
     }
+}
+
+/// The whole of `FAILSAFE`.
+#[must_use]
+pub fn failsafe_words(ports: &[FailsafePort]) -> Vec<u64> {
+    let mut words = vec![0; FAILSAFE as usize];
+    for port in ports {
+        let (word, bit) = port.service().failsafe(port.direction);
+        words[word as usize] |= 1 << bit;
+    }
+    words
 }
 
 /// Places under their new numbers and otherwise as they were, with the old number.

@@ -115,7 +115,8 @@ fn expected() -> impl Iterator<Item = (Hook, Verdict, Reason)> {
         | Reason::Spoofed
         | Reason::NotIp
         | Reason::TableFull
-        | Reason::Midstream => [Some(Verdict::Deny), None],
+        | Reason::Midstream
+        | Reason::Guardrail => [Some(Verdict::Deny), None],
         _ => [Some(Verdict::Allow), None],
     };
     let verdicts = move |reason: &Reason| {

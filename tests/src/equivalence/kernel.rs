@@ -29,7 +29,7 @@ use nix::sched::{CloneFlags, unshare};
 use super::userspace::{Compiler, Counts};
 use super::{Implementation, Outcome, wire};
 use crate::model::{Packet, Spot, World};
-use crate::world::Stage;
+use crate::world::{FAILSAFE, Stage};
 use test_run::test_run;
 use worker::Worker;
 
@@ -80,7 +80,7 @@ impl Kernel {
         load_programs(&mut ebpf, |_| true)?;
         let hz = jiffies_per_second(&mut ebpf)?;
         let settings = Settings { events_per_second: 0, ..Settings::defaults(hz) };
-        let tables = Tables::open(&pins, settings)?;
+        let tables = Tables::open(&pins, settings, &FAILSAFE)?;
         let programs = Programs {
             cgroup_egress: descriptor(&ebpf, "cgroup_egress")?,
             cgroup_ingress: descriptor(&ebpf, "cgroup_ingress")?,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bulkhead::desired::memory::MemoryTables;
 use bulkhead::desired::{Desired, Held, Inputs, Nothing, Numbers, desired};
+use bulkhead::kernel::tables::failsafe_words;
 use bulkhead::policy::model::PolicySet;
 use bulkhead_ebpf::abi::{Direction, Hook, Party, RULE_NONE, Reason, Settings, Verdict};
 use bulkhead_ebpf::judge::{Judgement, Local, Seen, judge, known, undecidable};
@@ -144,7 +145,7 @@ impl Userspace {
         {
             return Some(judgement);
         }
-        let receiver = self.tables.party(&packet.destination);
+        let receiver = self.tables.party(packet.destination());
         let local = Local { workload: receiver.workload, identity: receiver.identity, flags: 0, seen: Seen::Address };
         Some(if receiver.flags & Party::LOCAL == 0 {
             Judgement::not_local(Direction::Ingress)
@@ -170,6 +171,7 @@ impl Implementation for Userspace {
         if self.world != *world {
             let contents = self.compiler.compile(world, &self.tables).contents;
             self.tables.apply(contents);
+            self.tables.set_failsafe(failsafe_words(&world.failsafe));
             self.world.clone_from(world);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use bulkhead::config::failsafe::FailsafePort;
 use bulkhead::policy::compile::RulePlace;
 use bulkhead::policy::model::{DenyEntry, Established, Mode, Peer, PortMatch, Rule, SecurityGroup};
 use bulkhead_ebpf::abi::{Direction, Verdict};
@@ -18,6 +19,8 @@ pub enum Ruling {
     Ungoverned,
     /// None of its groups mentions egress.
     OpenEgress,
+    /// None allows it, but a failsafe port does.
+    Failsafe,
     /// These rules allow it.
     Allowed(Vec<RuleName>),
     /// None does, and every group that governs the direction is in audit.
@@ -40,14 +43,34 @@ impl Ruling {
         match self {
             Self::Denied | Self::Guarded(_) => 0,
             Self::Audited => 1,
-            Self::Ungoverned | Self::OpenEgress | Self::Allowed(_) => 2,
+            Self::Ungoverned | Self::OpenEgress | Self::Failsafe | Self::Allowed(_) => 2,
         }
     }
 }
 
 impl Model {
-    /// Asks the guardrails and the subject's groups about a flow of its address `own` with `peer` for `port`.
+    /// Asks the guardrails, the subject's groups and the failsafe ports about a flow of its address `own` with `peer` for `port`.
     pub(super) fn rule_on(&self, subject: Subject, own: IpAddr, peer: IpAddr, port: &Port) -> Ruling {
+        match self.policy_on(subject, own, peer, port) {
+            Ruling::Guarded(_) | Ruling::Audited | Ruling::Denied if self.is_failsafe(subject, own, port) => {
+                Ruling::Failsafe
+            }
+            ruling => ruling,
+        }
+    }
+
+    /// Whether a guardrail denies it, and nothing stands above that.
+    pub(super) fn is_guarded(&self, subject: Subject, own: IpAddr, peer: IpAddr, port: &Port) -> bool {
+        !self.denying(subject, own, peer, port).is_empty() && !self.is_failsafe(subject, own, port)
+    }
+
+    fn is_failsafe(&self, subject: Subject, own: IpAddr, port: &Port) -> bool {
+        let Port::Number { protocol, port } = *port else { return false };
+        let named = |it: &FailsafePort| (it.direction, it.protocol, it.port) == (subject.direction, protocol, port);
+        !subject.linked && self.world.host.contains(&own) && self.world.failsafe.iter().any(named)
+    }
+
+    fn policy_on(&self, subject: Subject, own: IpAddr, peer: IpAddr, port: &Port) -> Ruling {
         let denying = self.denying(subject, own, peer, port);
         if !denying.is_empty() {
             return Ruling::Guarded(denying);

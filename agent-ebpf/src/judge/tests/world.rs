@@ -53,6 +53,8 @@ pub(super) struct World {
     rows: HashMap<RowKey, Row>,
     rules: HashMap<RuleKey, RuleRef>,
     rails: u16,
+    /// Words of the failsafe ports.
+    pub(super) failsafe: HashMap<u32, u64>,
     flows: RefCell<Lru>,
     embryos: RefCell<Lru>,
     fragments: RefCell<HashMap<FragmentKey, Fragment>>,
@@ -76,6 +78,7 @@ impl World {
             rows: HashMap::new(),
             rules: HashMap::new(),
             rails: 0,
+            failsafe: HashMap::new(),
             flows: RefCell::default(),
             embryos: RefCell::default(),
             fragments: RefCell::default(),
@@ -349,6 +352,10 @@ impl Tables for World {
 
     fn port_class(&self, _copy: u32, index: PortIndex) -> u16 {
         self.classes.get(&index).copied().unwrap_or(0)
+    }
+
+    fn failsafe(&self, word: u32) -> u64 {
+        self.failsafe.get(&word).copied().unwrap_or(0)
     }
 
     fn row(&self, key: &RowKey) -> Option<&Row> {

@@ -46,7 +46,7 @@ pub(super) fn measure() -> Result<Vec<Figure>> {
     let policy = load_policy(&[lab.site().policies()]).map_err(|problems| anyhow!("{problems:?}"))?;
     let pins = Pins::prepare(&lab.site().bpffs())?;
     let _programs = load(&pins, FLOWS)?;
-    let mut tables = Tables::open(&pins, Settings::defaults(1_000))?;
+    let mut tables = Tables::open(&pins, Settings::defaults(1_000), &[])?;
 
     // What the process needed at its highest so far is forgotten (proc_pid_clear_refs(5)).
     fs::write("/proc/self/clear_refs", "5").context("cannot write /proc/self/clear_refs")?;
