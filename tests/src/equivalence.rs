@@ -11,6 +11,7 @@ pub use kernel::Kernel;
 pub use shrink::shrink;
 pub use story::story;
 pub use userspace::{Counts, Userspace};
+pub use wire::{ethernet_frame, packet};
 
 use bulkhead_ebpf::abi::{Reason, Settings, Verdict};
 
@@ -69,7 +70,7 @@ pub struct Tally {
 }
 
 /// Seconds around a time-out in which either answer would be right: the time of a packet is noted once a second.
-const MARGIN: f64 = 2.5;
+pub const MARGIN: f64 = 2.5;
 
 /// Runs a case through the model and the implementations, up to the first difference.
 pub fn run(case: &Case, implementations: &mut [&mut dyn Implementation], tally: &mut Tally) -> Option<Difference> {
@@ -112,7 +113,9 @@ pub fn run(case: &Case, implementations: &mut [&mut dyn Implementation], tally: 
     None
 }
 
-fn agrees(expected: &Answer, found: &Outcome) -> bool {
+/// Whether an implementation's outcome is one that the model's answer leaves.
+#[must_use]
+pub fn agrees(expected: &Answer, found: &Outcome) -> bool {
     let passes = found.passes == (expected.verdict != Verdict::Deny);
     // What is never cut, or for nobody here, may be of a flow too, and that one in audit.
     let is_unasked = expected.reasons.iter().any(|reason| matches!(reason, Reason::NeverCut | Reason::NotLocal));
@@ -123,7 +126,8 @@ fn agrees(expected: &Answer, found: &Outcome) -> bool {
 }
 
 /// The defaults, in seconds.
-const fn timeouts() -> Timeouts {
+#[must_use]
+pub const fn timeouts() -> Timeouts {
     let Settings { tcp_embryonic, tcp_established, tcp_closing, udp_one_way, udp_stream, icmp, other, .. } =
         Settings::defaults(1);
     Timeouts {

@@ -213,7 +213,7 @@ impl Model {
         let Some(packet) = whole else {
             return self.undecidable(subject, Reason::FragmentUnseen);
         };
-        if let Message::IcmpError { quote, .. } = &packet.message
+        if let Message::IcmpError { quote: Some(quote), .. } = &packet.message
             && self.quotes_a_flow(packet, quote, subject)
         {
             return Answer::new(Verdict::Allow, &[Reason::Related, Reason::Ungoverned]);

@@ -45,7 +45,7 @@ enum Command {
     Test(test::Options),
     /// Check format, clippy (host and eBPF), documentation and the repository's own rules
     Lint(lint::Options),
-    /// Hold the reference model, the decision and the kernel against each other over random cases, as root
+    /// Look for what does not hold, of random worlds (as root), packets and policies
     Fuzz(fuzz::Options),
     /// Measure against the project's targets, as root
     Bench(bench::Options),

@@ -79,7 +79,7 @@ pub fn binary<'a>(built: &'a [Executable], name: &str) -> Result<&'a Path> {
 }
 
 /// Runs a build; what people read goes to standard error.
-fn executables(mut command: Command) -> Result<Vec<Executable>> {
+pub fn executables(mut command: Command) -> Result<Vec<Executable>> {
     command.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
     let mut child = command.spawn().context("cargo does not start")?;
     let messages = BufReader::new(child.stdout.take().expect("standard output is piped"));

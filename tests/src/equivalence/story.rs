@@ -164,7 +164,8 @@ fn message(message_of: &Message) -> String {
         Message::Udp { source, destination } => format!("udp {source} -> {destination}"),
         Message::Sctp { source, destination } => format!("sctp {source} -> {destination}"),
         Message::Icmp { kind, code, identifier } => format!("icmp type {kind} code {code} id {identifier}"),
-        Message::IcmpError { kind, code, quote } => format!(
+        Message::IcmpError { kind, code, quote: None } => format!("icmp error type {kind} code {code}"),
+        Message::IcmpError { kind, code, quote: Some(quote) } => format!(
             "icmp error type {kind} code {code} about {} -> {} {}",
             quote.source,
             quote.destination,

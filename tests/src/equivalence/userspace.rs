@@ -81,6 +81,31 @@ impl Userspace {
         std::mem::take(&mut self.counts)
     }
 
+    /// Judges bytes at a hook: from the IP header on at cgroups' hooks, an Ethernet frame elsewhere.
+    pub fn judge_bytes(&mut self, spot: &Spot, bytes: &[u8]) -> Outcome {
+        let (hook, judgement) = match spot {
+            Spot::CgroupEgress { cgroup, loopback } => {
+                (Hook::CgroupEgress, Some(self.at_cgroup(bytes, cgroup, *loopback, Direction::Egress)))
+            }
+            Spot::CgroupIngress { cgroup, loopback } => {
+                (Hook::CgroupIngress, Some(self.at_cgroup(bytes, cgroup, *loopback, Direction::Ingress)))
+            }
+            Spot::TcEgress { interface } => (Hook::TcEgress, Some(self.at_link(bytes, *interface, Direction::Egress))),
+            Spot::TcIngress { interface } => {
+                (Hook::TcIngress, Some(self.at_link(bytes, *interface, Direction::Ingress)))
+            }
+            Spot::Xdp => (Hook::Xdp, self.at_uplink(bytes)),
+        };
+        let Some(judgement) = judgement else {
+            return Outcome { passes: true, verdict: Some((Verdict::Allow, Reason::Deferred)), rule: None };
+        };
+        *self.counts.entry((hook, judgement.verdict, judgement.reason)).or_default() += 1;
+        Outcome {
+            passes: judgement.verdict != Verdict::Deny,
+            verdict: Some((judgement.verdict, judgement.reason)),
+            rule: (judgement.rule != RULE_NONE).then(|| self.compiler.rules[&judgement.rule].clone()),
+        }
+    }
     /// A cgroup and its ancestors, the nearest first.
     fn lineage(&self, path: &str) -> Vec<u64> {
         let id = |path: &str| self.stage.all_cgroups().find(|cgroup| cgroup.path == path).map(|cgroup| cgroup.id);
@@ -91,31 +116,29 @@ impl Userspace {
     }
 
     /// As `bpf/cgroup_skb.rs`.
-    fn at_cgroup(&self, packet: &Packet, path: &str, loopback: bool, direction: Direction) -> Judgement {
+    fn at_cgroup(&self, bytes: &[u8], path: &str, loopback: bool, direction: Direction) -> Judgement {
         if loopback {
             return Judgement::loopback(direction);
         }
-        let bytes = wire::packet(packet).expect("only IP gets to a cgroup's hook");
         let lineage = self.lineage(path);
         let seen = Seen::Cgroup(lineage[0]);
-        let network = if packet.source.is_ipv4() { Network::Ip4 } else { Network::Ip6 };
-        let parsed = packet::parse(bytes.as_slice(), 0, network);
+        let network = if bytes.first().is_some_and(|byte| byte >> 4 == 6) { Network::Ip6 } else { Network::Ip4 };
+        let parsed = packet::parse(bytes, 0, network);
         let local = self.tables.cgroup_owner(&lineage).map_or(Local::host(seen), |place| Local::at(place, seen));
-        self.decide(bytes.as_slice(), (network, 0), parsed, &local, direction)
+        self.decide(bytes, (network, 0), parsed, &local, direction)
     }
 
     /// As `bpf/tc.rs`.
-    fn at_link(&self, packet: &Packet, interface: u32, direction: Direction) -> Judgement {
-        let bytes = wire::ethernet_frame(packet);
+    fn at_link(&self, bytes: &[u8], interface: u32, direction: Direction) -> Judgement {
         let seen = Seen::Interface(interface);
-        let (place, parsed) = match network(bytes.as_slice()) {
-            Some(Frame::Ip(network, at)) => ((network, at), packet::parse(bytes.as_slice(), at, network)),
+        let (place, parsed) = match network(bytes) {
+            Some(Frame::Ip(network, at)) => ((network, at), packet::parse(bytes, at, network)),
             Some(Frame::Arp) => return Judgement::never_cut(direction),
             Some(Frame::Other) => ((Network::Ip4, 0), Err(Reason::NotIp)),
             None => ((Network::Ip4, 0), Err(Reason::Malformed)),
         };
         let local = self.tables.link_owner(interface).map_or(Local::unnamed(seen), |place| Local::at(place, seen));
-        self.decide(bytes.as_slice(), place, parsed, &local, direction)
+        self.decide(bytes, place, parsed, &local, direction)
     }
 
     fn decide(
@@ -135,9 +158,7 @@ impl Userspace {
     }
 
     /// As `bpf/xdp.rs`. `None` where the program passes without counting.
-    fn at_uplink(&self, packet: &Packet) -> Option<Judgement> {
-        let bytes = wire::ethernet_frame(packet);
-        let bytes = bytes.as_slice();
+    fn at_uplink(&self, bytes: &[u8]) -> Option<Judgement> {
         let Some(Frame::Ip(network, at)) = network(bytes) else { return None };
         let packet = packet::parse(bytes, at, network).ok()?;
         if let Some(plain) = packet::plain(bytes, at, network)
@@ -181,27 +202,12 @@ impl Implementation for Userspace {
     }
 
     fn judge(&mut self, packet: &Packet) -> Outcome {
-        let (hook, judgement) = match &packet.spot {
-            Spot::CgroupEgress { cgroup, loopback } => {
-                (Hook::CgroupEgress, Some(self.at_cgroup(packet, cgroup, *loopback, Direction::Egress)))
+        let bytes = match packet.spot {
+            Spot::CgroupEgress { .. } | Spot::CgroupIngress { .. } => {
+                wire::packet(packet).expect("only IP gets to a cgroup's hook")
             }
-            Spot::CgroupIngress { cgroup, loopback } => {
-                (Hook::CgroupIngress, Some(self.at_cgroup(packet, cgroup, *loopback, Direction::Ingress)))
-            }
-            Spot::TcEgress { interface } => (Hook::TcEgress, Some(self.at_link(packet, *interface, Direction::Egress))),
-            Spot::TcIngress { interface } => {
-                (Hook::TcIngress, Some(self.at_link(packet, *interface, Direction::Ingress)))
-            }
-            Spot::Xdp => (Hook::Xdp, self.at_uplink(packet)),
+            _ => wire::ethernet_frame(packet),
         };
-        let Some(judgement) = judgement else {
-            return Outcome { passes: true, verdict: Some((Verdict::Allow, Reason::Deferred)), rule: None };
-        };
-        *self.counts.entry((hook, judgement.verdict, judgement.reason)).or_default() += 1;
-        Outcome {
-            passes: judgement.verdict != Verdict::Deny,
-            verdict: Some((judgement.verdict, judgement.reason)),
-            rule: (judgement.rule != RULE_NONE).then(|| self.compiler.rules[&judgement.rule].clone()),
-        }
+        self.judge_bytes(&packet.spot, &bytes)
     }
 }

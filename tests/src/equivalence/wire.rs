@@ -7,7 +7,8 @@ use bulkhead_ebpf::packet::build::{Ip, Transport, ethernet, frame, icmp, icmpv6,
 use crate::model::{Message, Packet, Quote, TCP};
 
 /// The packet from the IP header on; `None` where it has none.
-pub(super) fn packet(packet: &Packet) -> Option<Vec<u8>> {
+#[must_use]
+pub fn packet(packet: &Packet) -> Option<Vec<u8>> {
     packet.readable()?;
     let mut ip =
         Ip::new(&packet.source.to_string(), &packet.destination.to_string(), transport(packet)).hops(packet.hops);
@@ -33,7 +34,8 @@ pub(super) fn as_frame(packet: &[u8]) -> Vec<u8> {
 }
 
 /// The packet as an Ethernet frame.
-pub(super) fn ethernet_frame(of: &Packet) -> Vec<u8> {
+#[must_use]
+pub fn ethernet_frame(of: &Packet) -> Vec<u8> {
     let tags: &[(u16, u16)] = if of.dressed { &[(0x8100, 7)] } else { &[] };
     match (&of.message, packet(of)) {
         (Message::NotIp { ethertype }, _) => frame(tags, *ethertype, &[0; 46]),
@@ -44,7 +46,10 @@ pub(super) fn ethernet_frame(of: &Packet) -> Vec<u8> {
 
 fn transport(packet: &Packet) -> Transport {
     let mut transport = match &packet.message {
-        Message::IcmpError { kind, code, quote } => message(packet.source, *kind, *code, [0; 4], &quoted(quote)),
+        Message::IcmpError { kind, code, quote } => {
+            let quoted = quote.as_deref().map(quoted).unwrap_or_default();
+            message(packet.source, *kind, *code, [0; 4], &quoted)
+        }
         Message::LaterFragment { protocol } => other(*protocol, &[0; 16]),
         Message::Malformed { protocol: TCP } => {
             let mut segment = tcp(1, 80, 2);

@@ -115,8 +115,8 @@ pub enum Message {
         kind: u8,
         /// Code.
         code: u8,
-        /// The packet that it is about.
-        quote: Box<Quote>,
+        /// The packet that it is about; `None` where that can't be read.
+        quote: Option<Box<Quote>>,
     },
     /// Another protocol.
     Other(u8),
@@ -219,6 +219,8 @@ impl Message {
             Self::Tcp { source, destination, .. } => {
                 Self::Tcp { source: *source, destination: *destination, flags: ACK }
             }
+            // What it quotes is in the first one.
+            Self::IcmpError { kind, code, .. } => Self::IcmpError { kind: *kind, code: *code, quote: None },
             other => other.clone(),
         }
     }
@@ -317,11 +319,15 @@ impl Packet {
     pub fn belongs_to_the_link(&self, direction: Direction) -> bool {
         match (&self.message, self.destination) {
             (Message::Arp, _) => true,
-            // Neighbour and router discovery count only from the link itself (RFC 4861 section 6.1 and 7.1), and
-            // not in fragments (RFC 6980 section 5).
-            (Message::Icmp { kind: 133..=137, .. }, IpAddr::V6(_)) => self.hops == 255 && self.fragment.is_none(),
-            // Multicast listener discovery (RFC 2710, RFC 3810) is sent with a hop limit of 1.
-            (Message::Icmp { kind: 130..=132 | 143, .. }, IpAddr::V6(_)) => self.hops == 1 && self.fragment.is_none(),
+            // Neighbour and router discovery count only from the link itself (RFC 4861 section 6.1 and 7.1; inverse and
+            // secure: RFC 3122, RFC 3971), and not in fragments (RFC 6980 section 5).
+            (Message::Icmp { kind: 133..=137 | 141 | 142 | 148 | 149, .. }, IpAddr::V6(_)) => {
+                self.hops == 255 && self.fragment.is_none()
+            }
+            // Multicast listener and router discovery (RFC 2710, RFC 3810, RFC 4286) are sent with a hop limit of 1.
+            (Message::Icmp { kind: 130..=132 | 143 | 151..=153, .. }, IpAddr::V6(_)) => {
+                self.hops == 1 && self.fragment.is_none()
+            }
             (Message::IcmpError { .. }, IpAddr::V6(_)) => direction == Direction::Ingress,
             (Message::Udp { source: 68, destination: 67 }, IpAddr::V4(to)) => {
                 direction == Direction::Egress && to == Ipv4Addr::BROADCAST

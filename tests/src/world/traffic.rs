@@ -141,7 +141,7 @@ fn says(random: &mut Random, conversation: &Conversation, forward: bool, turn: u
         Talk::Message(kind, code) if is_v4 && kind == 3 => Message::IcmpError {
             kind,
             code,
-            quote: Box::new(quote(source, destination, Message::Udp { source: from, destination: to })),
+            quote: Some(Box::new(quote(source, destination, Message::Udp { source: from, destination: to }))),
         },
         Talk::Message(kind, code) => Message::Icmp { kind, code, identifier: 0 },
         Talk::Discovery => {
@@ -186,7 +186,7 @@ fn error_about(random: &mut Random, packet: &Packet) -> Packet {
     let router = ip(if packet.source.is_ipv4() { "192.0.2.7" } else { "2001:db8::7" });
     let source = if random.chance(60) { packet.destination } else { router };
     let destination = if random.chance(85) { packet.source } else { router };
-    let quote = Box::new(quote(packet.source, packet.destination, packet.message.clone()));
+    let quote = Some(Box::new(quote(packet.source, packet.destination, packet.message.clone())));
     let message = Message::IcmpError { kind: *random.pick(kinds), code: random.below(2) as u8, quote };
     Packet { source, destination, message, ..packet.clone() }
 }

@@ -19,6 +19,8 @@ pub enum Purpose {
     Lint,
     /// To measure.
     Bench,
+    /// To fuzz, guided by coverage.
+    Fuzz,
     /// To run the tests on other kernels.
     Kernels,
     /// All of these.
@@ -55,12 +57,13 @@ pub static BPF_CLIPPY: Program = Program {
 };
 
 /// Programs that the demo, the tests and the bench start.
-pub static PROGRAMS: [Program; 9] = [
+pub static PROGRAMS: [Program; 10] = [
     program("ip", "iproute2", "makes network namespaces and links", &[Purpose::Demo, Purpose::Test, Purpose::Bench]),
     program("ping", "iputils-ping", "sends ICMP from one workload to another", &[Purpose::Test]),
     program("curl", "curl", "asks the admin socket and the metrics as a user does", &[Purpose::Test]),
     program("bpftool", "bpftool", "shows what the kernel holds, as a second opinion", &[Purpose::Test]),
     program("nft", "nftables", "is what the bench compares with", &[Purpose::Bench]),
+    program("g++", "g++", "compiles the fuzzing engine", &[Purpose::Fuzz]),
     program("qemu-system-x86_64", "qemu-system-x86", "boots other kernels", &[Purpose::Kernels]),
     program("busybox", "busybox-static", "is the rest of the system on other kernels", &[Purpose::Kernels]),
     program("modprobe", "kmod", "loads modules on other kernels", &[Purpose::Kernels]),
@@ -197,6 +200,7 @@ mod tests {
         assert_eq!(programs(Purpose::Demo), ["ip"]);
         assert_eq!(programs(Purpose::Bench), ["ip", "nft"]);
         assert_eq!(programs(Purpose::Test), ["ip", "ping", "curl", "bpftool", "promtool"]);
+        assert_eq!(programs(Purpose::Fuzz), ["g++"]);
         assert_eq!(programs(Purpose::Lint), [BPF_CLIPPY.name]);
         assert_eq!(programs(Purpose::Kernels), ["qemu-system-x86_64", "busybox", "modprobe"]);
         assert_eq!(programs(Purpose::Everything).len(), PROGRAMS.len() + 1);

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use crate::workspace;
 
 /// Licences that ask for no more than to be named. MPL-2.0 and the like are not here: they ask for sources.
-const ACCEPTED: [&str; 12] = [
+const ACCEPTED: [&str; 13] = [
     "0BSD",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
@@ -17,6 +17,7 @@ const ACCEPTED: [&str; 12] = [
     "ISC",
     "MIT",
     "MIT-0",
+    "NCSA",
     "Unicode-3.0",
     "Zlib",
 ];

@@ -1,0 +1,15 @@
+//! The fuzz target `packets`. Without the engine it runs the files that it is given, and panics at the first of which
+//! something does not hold.
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bulkhead_fuzz::packets::check(bytes));
+
+#[cfg(not(fuzzing))]
+fn main() {
+    for path in std::env::args_os().skip(1) {
+        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        bulkhead_fuzz::packets::check(&bytes);
+        println!("{}: holds", path.display());
+    }
+}
