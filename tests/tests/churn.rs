@@ -107,7 +107,8 @@ fn a_unit_is_enforced_from_its_first_packet() {
     server.serve(&[8000, 9000]);
     let rule = "egress: [{to: [{cidr: 0.0.0.0/0}], ports: [{protocol: tcp, port: 8000}]}]";
     lab.policy("groups.yaml", &selecting("job", 100, "{matchExpressions: [{key: unit, operator: Exists}]}", &[rule]));
-    let agent = lab.agent();
+    // What is not known yet below the scope is denied: by default it is let pass.
+    let agent = lab.agent_with(&["--managed-scope", "system.slice"]);
     for number in 0..10 {
         let job = lab.process_in(&format!("system.slice/job-{number}.service"), "job", "");
         // Known by now or not, nothing that no rule allows gets through.
