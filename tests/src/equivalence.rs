@@ -87,7 +87,7 @@ pub fn run(case: &Case, implementations: &mut [&mut dyn Implementation], tally: 
             }
             Step::Change(world) => {
                 tally.changes += 1;
-                model.world.clone_from(world);
+                model.change(world);
                 implementations.iter_mut().for_each(|implementation| implementation.change(world));
             }
             Step::Onward(_) if lost => {}

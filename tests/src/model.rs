@@ -50,6 +50,8 @@
 //!   outside is not from a workload of this host or the host itself: for a governed receiver such a source is forged.
 //! - **A packet that comes to a workload but is addressed to another one** (a bridge floods), or to none of the receiver's
 //!   addresses where they are known, is judged and leaves no trace: the receiver must not become the owner of that end.
+//! - **An address that leaves its workload** is nobody's until somebody has it: in no group, and not `world` for what rules allow, but
+//!   `world` for what guardrails deny. (It becomes `world` when every flow of its former holder is dead: later than any case here ends.)
 //! - **Two workloads at one end** of a flow (one address, one port, one after the other) are each judged for themselves, and
 //!   the last one is the one that the end is held to.
 //! - **A receiver behind a link** is asked at its link, not at the sender's cgroup hook too.
@@ -110,10 +112,11 @@ impl Answer {
 /// The world and what has been seen in it.
 #[derive(Clone, Debug)]
 pub struct Model {
-    /// The world as it is now. Change it at will: the next packet is judged by it.
-    pub world: World,
+    world: World,
     /// How long flows live without a packet.
     pub timeouts: Timeouts,
+    /// Addresses that have left their workload, and that nobody has since.
+    left: Vec<IpAddr>,
     flows: Vec<Flow>,
     fragments: Vec<Packet>,
 }
@@ -131,7 +134,18 @@ impl Model {
     /// A world in which nothing has been seen yet.
     #[must_use]
     pub const fn new(world: World, timeouts: Timeouts) -> Self {
-        Self { world, timeouts, flows: Vec::new(), fragments: Vec::new() }
+        Self { world, timeouts, left: Vec::new(), flows: Vec::new(), fragments: Vec::new() }
+    }
+
+    /// The world is another from here on: the next packet is judged by it.
+    pub fn change(&mut self, world: &World) {
+        let before = std::mem::replace(&mut self.world, world.clone());
+        self.left.extend(before.workloads.into_iter().flat_map(|workload| workload.addresses));
+        let Self { world, left, .. } = self;
+        left.retain(|address| {
+            let is_held = world.workloads.iter().any(|workload| workload.addresses.contains(address));
+            !is_held && !world.host.contains(address)
+        });
     }
 
     /// Whether a flow is within `margin` seconds of its time-out, where the implementation may be either side of it.

@@ -89,6 +89,9 @@ pub const FAILSAFE: [FailsafePort; 3] = [
 /// Addresses that no workload holds, some of them among those that workloads hold.
 const WORLD: [&str; 6] = ["192.0.2.7", "198.51.100.9", "10.0.0.77", "2001:db8::7", "fd00::77", "10.0.0.3"];
 
+/// Addresses that those have who come later: some are in [`WORLD`] until then, some were another workload's.
+const NEWCOMERS: [&str; 7] = ["10.0.0.77", "192.0.2.7", "10.0.0.8", "10.0.0.1", "10.0.0.2", "fd00::77", "fd00::2"];
+
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("a literal")
 }
@@ -159,14 +162,69 @@ pub fn case(random: &mut Random, stage: &Stage, world: &World) -> Case {
     Case { world: world.clone(), steps: traffic::steps(random, stage, world) }
 }
 
-/// The world after a random change: of its policy, or of a workload's labels.
-fn changed(random: &mut Random, world: &World) -> World {
+/// The world after a random change: of its policy, of a workload's labels, or of who is there.
+fn changed(random: &mut Random, stage: &Stage, world: &World) -> World {
     let mut world = world.clone();
-    if random.chance(40) && !world.workloads.is_empty() {
-        let chosen = random.below(world.workloads.len());
-        world.workloads[chosen].labels = labels(random);
-    } else {
-        policy::change(random, &mut world.policy);
+    match random.below(10) {
+        0..=2 if !world.workloads.is_empty() => {
+            let chosen = random.below(world.workloads.len());
+            world.workloads[chosen].labels = labels(random);
+        }
+        3 if !world.workloads.is_empty() => {
+            let chosen = random.below(world.workloads.len());
+            world.workloads.remove(chosen);
+        }
+        4 => world.workloads.extend(newcomer(random, stage, &world)),
+        // One goes and another one has its place and addresses at once.
+        5 if !world.workloads.is_empty() => {
+            let chosen = random.below(world.workloads.len());
+            let former = world.workloads.remove(chosen);
+            let mut heir = Workload { name: name(random), labels: labels(random), ..former };
+            if random.chance(30) {
+                heir.addresses.pop();
+            }
+            world.workloads.push(heir);
+        }
+        _ => policy::change(random, &mut world.policy),
     }
     world
+}
+
+/// A workload that was not there before, where there is room: in a cgroup, behind a link or elsewhere, with addresses that were
+/// nobody's.
+fn newcomer(random: &mut Random, stage: &Stage, world: &World) -> Option<Workload> {
+    let held = |address: &IpAddr| world.workloads.iter().any(|workload| workload.addresses.contains(address));
+    let free: Vec<IpAddr> = NEWCOMERS.map(ip).into_iter().filter(|address| !held(address)).collect();
+    let mut addresses: Vec<IpAddr> = free.into_iter().filter(|_| random.chance(40)).collect();
+    addresses.sort();
+    let cgroup = stage
+        .cgroups
+        .iter()
+        .find(|cgroup| world.workloads.iter().all(|workload| workload.cgroup.as_ref() != Some(*cgroup)));
+    let interface = stage
+        .interfaces
+        .iter()
+        .find(|interface| world.workloads.iter().all(|workload| workload.interface.as_ref() != Some(*interface)));
+    let (cgroup, interface) = match random.below(3) {
+        0 => (cgroup.cloned(), None),
+        1 => (None, interface.cloned()),
+        _ => (None, None),
+    };
+    let local = cgroup.is_some() || interface.is_some();
+    let is_somewhere = local || !addresses.is_empty();
+    let source = SourceKind::File;
+    is_somewhere.then(|| Workload {
+        name: name(random),
+        source,
+        labels: labels(random),
+        cgroup,
+        interface,
+        addresses,
+        local,
+    })
+}
+
+/// A name that nobody had before: whoever comes back is another one.
+fn name(random: &mut Random) -> String {
+    format!("new{:08x}", random.next() as u32)
 }

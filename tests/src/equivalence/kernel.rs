@@ -176,7 +176,11 @@ impl Implementation for Kernel {
     }
 
     fn start(&mut self, world: &World) {
-        self.change(world);
+        if self.world != *world || self.compiler.has_tombstones() {
+            let contents = self.compiler.start(world, &self.tables).contents;
+            self.tables.apply(&contents).expect("a small world fits");
+            self.world.clone_from(world);
+        }
         self.forget();
     }
 

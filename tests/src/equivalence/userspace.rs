@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bulkhead::desired::memory::MemoryTables;
+use bulkhead::desired::tombstones::{TOMBSTONES, Tombstones};
 use bulkhead::desired::{Desired, Held, Inputs, Nothing, Numbers, desired};
 use bulkhead::kernel::tables::failsafe_words;
 use bulkhead::policy::model::PolicySet;
@@ -22,6 +24,9 @@ const ROOM_FOR_FLOWS: usize = 64;
 /// Long after the time-outs, so that time can be counted back.
 const START: u64 = 1_000_000;
 
+/// Of a tombstone: longer than any case.
+const LASTING: Duration = Duration::from_secs(1 << 30);
+
 /// How often each verdict was given at each hook, for each reason.
 pub type Counts = BTreeMap<(Hook, Verdict, Reason), u64>;
 
@@ -35,6 +40,19 @@ pub(super) struct Compiler {
 }
 
 impl Compiler {
+    /// A world about whose past nothing is known.
+    pub(super) fn start(&mut self, world: &World, held: &impl Held) -> Desired {
+        self.numbers.tombstones = Tombstones::default();
+        let desired = self.compile(world, held);
+        self.numbers.tombstones = Tombstones::new(LASTING, TOMBSTONES);
+        desired
+    }
+
+    pub(super) fn has_tombstones(&self) -> bool {
+        !self.numbers.tombstones.is_empty()
+    }
+
+    /// The world that follows on the one before.
     pub(super) fn compile(&mut self, world: &World, held: &impl Held) -> Desired {
         let is_new = self.policy.as_ref().is_none_or(|policy| **policy != world.policy);
         if is_new {
@@ -184,7 +202,11 @@ impl Implementation for Userspace {
     }
 
     fn start(&mut self, world: &World) {
-        self.change(world);
+        if self.world != *world || self.compiler.has_tombstones() {
+            let contents = self.compiler.start(world, &self.tables).contents;
+            self.tables.apply(contents);
+            self.world.clone_from(world);
+        }
         self.tables.forget();
     }
 

@@ -122,9 +122,9 @@ impl Model {
         };
         let groups = self.groups_of(subject.workload);
         let is_own =
-            |named: &Peer| self.is_peer(named, own) || groups.iter().any(|group| *named == Peer::Group(group.id));
+            |named: &Peer| self.is_denied_as(named, own) || groups.iter().any(|group| *named == Peer::Group(group.id));
         mine.as_ref().is_none_or(|peers| peers.iter().any(is_own))
-            && theirs.as_ref().is_none_or(|peers| peers.iter().any(|named| self.is_peer(named, peer)))
+            && theirs.as_ref().is_none_or(|peers| peers.iter().any(|named| self.is_denied_as(named, peer)))
             && entry.ports.as_ref().is_none_or(|ports| ports.iter().any(|entry| covers(entry, port)))
     }
 
@@ -165,6 +165,11 @@ impl Model {
         named && ported
     }
 
+    /// As [`Self::is_peer`], for guardrails: whoever takes an address that its workload has left may be a stranger.
+    fn is_denied_as(&self, named: &Peer, address: IpAddr) -> bool {
+        self.is_peer(named, address) || *named == Peer::World && self.left.contains(&address)
+    }
+
     fn is_peer(&self, named: &Peer, address: IpAddr) -> bool {
         let holders =
             || self.world.workloads.iter().enumerate().filter(|(_, workload)| workload.addresses.contains(&address));
@@ -173,7 +178,9 @@ impl Model {
                 holders().any(|(index, _)| self.groups_of(Some(index)).iter().any(|group| group.id == *id))
             }
             Peer::Cidr(prefix) => prefix.contains(&address),
-            Peer::World => holders().next().is_none() && !self.world.host.contains(&address),
+            Peer::World => {
+                holders().next().is_none() && !self.world.host.contains(&address) && !self.left.contains(&address)
+            }
             Peer::Host => self.world.host.contains(&address),
         }
     }

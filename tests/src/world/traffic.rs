@@ -43,7 +43,7 @@ pub(super) fn steps(random: &mut Random, stage: &Stage, world: &World) -> Vec<St
             steps.push(Step::Wait(*random.pick(&WAITS)));
         }
         if changes && turn > 0 && random.chance(25) {
-            world = changed(random, &world);
+            world = changed(random, stage, &world);
             steps.push(Step::Change(Box::new(world.clone())));
         }
         let conversation = random.pick(&conversations);
@@ -269,6 +269,10 @@ fn way(random: &mut Random, stage: &Stage, world: &World, packet: &Packet) -> Ve
             let loopback = random.chance(10);
             way.push(Spot::CgroupEgress { cgroup, loopback });
         }
+        // One whose workload is gone, say, and who goes on sending.
+        None if random.chance(20) => {
+            way.push(Spot::CgroupEgress { cgroup: random.pick(&stage.cgroups).path.clone(), loopback: false });
+        }
         _ => way.push(Spot::Xdp),
     }
     match holder(packet.destination) {
@@ -294,8 +298,11 @@ fn anywhere(random: &mut Random, stage: &Stage, world: &World) -> Spot {
     // Only workloads' links have a hook.
     let links: Vec<u32> =
         world.workloads.iter().filter_map(|workload| Some(workload.interface.as_ref()?.index)).collect();
-    let interface = *random.pick(&links);
     let cgroup = random.pick(&cgroups).clone();
+    if links.is_empty() {
+        return Spot::CgroupEgress { cgroup, loopback: false };
+    }
+    let interface = *random.pick(&links);
     match random.below(5) {
         0 => Spot::CgroupEgress { cgroup, loopback: false },
         1 => Spot::CgroupIngress { cgroup, loopback: false },
