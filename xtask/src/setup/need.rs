@@ -56,7 +56,7 @@ pub static BPF_CLIPPY: Program = Program {
     purposes: &[Purpose::Lint],
 };
 
-/// Programs that the demo, the tests and the bench start.
+/// Programs that the demo, the tests, the fuzzing and the bench start.
 pub static PROGRAMS: [Program; 10] = [
     program("ip", "iproute2", "makes network namespaces and links", &[Purpose::Demo, Purpose::Test, Purpose::Bench]),
     program("ping", "iputils-ping", "sends ICMP from one workload to another", &[Purpose::Test]),
