@@ -6,7 +6,7 @@ use bulkhead_tests::case::Way::{Tcp, Udp};
 use bulkhead_tests::case::{is_dropped, is_refused, reaches, tried};
 use bulkhead_tests::document::group;
 use bulkhead_tests::lab::protocol::Request;
-use bulkhead_tests::lab::{Lab, Outcome, Version, Workload};
+use bulkhead_tests::lab::{Lab, Outcome, Version, Workload, cgroup};
 
 const PORTS: &[&str] = &["--failsafe", "in:tcp/22,in:udp/68,out:tcp/6443,out:udp/67"];
 
@@ -102,13 +102,20 @@ fn without_failsafe_ports_the_policy_alone_decides() {
 #[test]
 fn a_daemon_that_nobody_has_identified_yet_has_the_failsafe_ports_too() {
     let mut lab = Lab::new();
-    // A cgroup that is neither a unit nor a slice is never identified.
-    let daemon = lab.process_in("managed/daemon", "daemon", "");
     let outsider = lab.outsider("outsider", "");
-    for workload in [&daemon, &outsider] {
-        workload.serve(&[22, 8000]);
-    }
+    cgroup::make(&lab.site().cgroup_root.join("managed")).expect("root may make cgroups");
     lab.policy("groups.yaml", &group("closed", 100, "closed", &["ingress: []"]));
-    let agent = lab.agent_with(&[PORTS, &["--managed-scope", "managed=deny"]].concat());
-    tried(&[reaches(&outsider, Tcp(22), &daemon), is_dropped(&outsider, Tcp(8000), &daemon)]).end(|| agent.dump());
+    // Nobody is there to identify what starts after this.
+    lab.agent_with(&[PORTS, &["--managed-scope", "managed=deny"]].concat()).kill();
+    let daemon = lab.process_in("managed/daemon", "daemon", "");
+    for workload in [&daemon, &outsider] {
+        workload.serve(&[22, 6443, 8000]);
+    }
+    tried(&[
+        reaches(&outsider, Tcp(22), &daemon),
+        reaches(&daemon, Tcp(6443), &outsider),
+        is_dropped(&outsider, Tcp(8000), &daemon),
+        is_dropped(&daemon, Tcp(8000), &outsider),
+    ])
+    .end(|| "with no agent".to_owned());
 }
