@@ -26,7 +26,7 @@ use claim::{Claim, claim, is_foreign, is_misaddressed};
 use failsafe::names;
 use flow::judge_flow;
 
-/// The local workload whose side is judged, and how the hook knows it.
+/// The local workload whose side is judged, how the hook knows it, and as of when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Local {
     /// Its number; 0 for the host's own processes.
@@ -35,6 +35,10 @@ pub struct Local {
     pub identity: u32,
     /// Bits of [`Place`].
     pub flags: u32,
+    /// The generation that was in force before anything else was looked up. The copy of the tables that everything about the
+    /// packet is asked of is this one's, and so is the stamp of what comes of it: what was looked up since is of this
+    /// generation or newer, so that a verdict from before a change never passes for one from after it.
+    pub generation: u32,
     /// How the hook knows it.
     pub seen: Seen,
 }
@@ -53,14 +57,14 @@ pub enum Seen {
 impl Local {
     /// The host's own processes, which no workload claims.
     #[must_use]
-    pub const fn host(seen: Seen) -> Self {
-        Self { workload: 0, identity: IDENTITY_WORLD, flags: 0, seen }
+    pub const fn host(generation: u32, seen: Seen) -> Self {
+        Self { workload: 0, identity: IDENTITY_WORLD, flags: 0, generation, seen }
     }
 
     /// Behind an interface that the tables don't name: there was no room for it, or it is not written yet.
     #[must_use]
-    pub const fn unnamed(seen: Seen) -> Self {
-        Self { flags: Place::SCOPE | Place::SCOPE_DENIES, ..Self::host(seen) }
+    pub const fn unnamed(generation: u32, seen: Seen) -> Self {
+        Self { flags: Place::SCOPE | Place::SCOPE_DENIES, ..Self::host(generation, seen) }
     }
 
     /// Whether it is not known yet, and its scope denies it until it is.
@@ -71,8 +75,16 @@ impl Local {
 
     /// The workload of a cgroup or an interface.
     #[must_use]
-    pub const fn at(place: Place, seen: Seen) -> Self {
-        Self { workload: place.workload, identity: place.identity, flags: place.flags, seen }
+    pub const fn at(generation: u32, place: Place, seen: Seen) -> Self {
+        Self { workload: place.workload, identity: place.identity, flags: place.flags, generation, seen }
+    }
+
+    /// The workload behind a packet's destination.
+    #[inline(always)]
+    #[must_use]
+    pub const fn behind(generation: u32, receiver: &Party) -> Self {
+        let (workload, identity) = (receiver.workload, receiver.identity);
+        Self { workload, identity, flags: 0, generation, seen: Seen::Address }
     }
 }
 

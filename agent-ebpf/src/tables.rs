@@ -12,6 +12,10 @@ use crate::track::FlowCell;
 pub trait Tables {
     /// The generation in force, and the time-outs.
     fn control(&self) -> &Control;
+    /// The generation in force at this very moment: a hook reads it before anything else is looked up.
+    fn generation(&self) -> u32 {
+        self.control().generation
+    }
     /// Now, in jiffies.
     fn now(&self) -> u64;
     /// Who is behind an address: an exact entry, else the longest prefix, else the world.

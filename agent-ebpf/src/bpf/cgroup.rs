@@ -6,8 +6,9 @@ use aya_ebpf::helpers::generated::{
 };
 use bulkhead_ebpf::abi::Place;
 use bulkhead_ebpf::judge::{Local, Seen};
+use bulkhead_ebpf::tables::Tables;
 
-use super::tables;
+use super::tables::{self, Kernel};
 
 /// Levels below the root that are searched. A workload's own cgroup must lie within them; what it makes below may lie
 /// deeper.
@@ -23,7 +24,8 @@ pub(super) fn of_packet(skb: *mut __sk_buff) -> u64 {
 /// The workload of the packet's socket.
 #[inline(always)]
 pub(super) fn owner_of_packet(skb: *mut __sk_buff, cgroup: u64) -> Local {
-    Local::at(Place::unpack(place_of_packet(skb, cgroup)), Seen::Cgroup(cgroup))
+    let generation = Kernel.generation();
+    Local::at(generation, Place::unpack(place_of_packet(skb, cgroup)), Seen::Cgroup(cgroup))
 }
 
 /// The workload of the process that makes a system call.
@@ -31,7 +33,8 @@ pub(super) fn owner_of_packet(skb: *mut __sk_buff, cgroup: u64) -> Local {
 pub(super) fn owner_of_call() -> Local {
     // SAFETY: the helper takes nothing and returns a number; at these hooks the current process makes the call.
     let cgroup = unsafe { bpf_get_current_cgroup_id() };
-    Local::at(Place::unpack(place_of_call(cgroup)), Seen::Cgroup(cgroup))
+    let generation = Kernel.generation();
+    Local::at(generation, Place::unpack(place_of_call(cgroup)), Seen::Cgroup(cgroup))
 }
 
 /// A function of its own: with a number for an answer the verifier walks through it once, and not with each ending anew

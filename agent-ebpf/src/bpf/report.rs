@@ -113,7 +113,7 @@ fn send<C: EbpfContext>(ctx: &C, packet: Option<&Packet>, local: &Local, judgeme
         workload: local.workload,
         peer_workload: judgement.peer_workload,
         rule: judgement.rule,
-        generation: Kernel.control().generation,
+        generation: local.generation,
         interface: sighting.interface,
         process: sighting.process,
     });

@@ -87,6 +87,12 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
+    fn generation(&self) -> u32 {
+        // SAFETY: valid and aligned as a reference is; volatile keeps the read where it stands.
+        unsafe { (&raw const self.control().generation).read_volatile() }
+    }
+
+    #[inline(always)]
     fn now(&self) -> u64 {
         // SAFETY: the helper takes nothing and returns a number.
         unsafe { bpf_jiffies64() }

@@ -7,6 +7,7 @@ use aya_ebpf::programs::TcContext;
 use bulkhead_ebpf::abi::{Direction, Hook, Reason, Verdict};
 use bulkhead_ebpf::judge::{self, Judgement, Local, Seen};
 use bulkhead_ebpf::packet::{self, Frame, Packet};
+use bulkhead_ebpf::tables::Tables;
 
 use super::bytes::{Linear, SkbBytes};
 use super::tables::{self, Kernel};
@@ -62,7 +63,9 @@ fn handle(ctx: &TcContext, hook: Hook, direction: Direction) -> i32 {
         Some(Frame::Other) => Err(Reason::NotIp),
         Some(Frame::Ip(..)) | None => Err(Reason::Malformed),
     };
-    let local = tables::interface(interface).map_or(Local::unnamed(seen), |place| Local::at(place, seen));
+    let generation = Kernel.generation();
+    let place = tables::interface(interface);
+    let local = place.map_or(Local::unnamed(generation, seen), |place| Local::at(generation, place, seen));
     let mut judgement = Judgement::deferred(direction);
     let is_denied = match parsed {
         Ok(()) => judge_packet(&bytes, &mut packet, &local, direction, &mut judgement),

@@ -26,8 +26,9 @@ fn uplink(ctx: XdpContext) -> u32 {
     if !bytes.parse(at, network, &mut packet) {
         return XDP_PASS;
     }
+    let generation = Kernel.generation();
     let receiver = Kernel.party(packet.destination());
-    let local = Local { workload: receiver.workload, identity: receiver.identity, flags: 0, seen: Seen::Address };
+    let local = Local::behind(generation, &receiver);
     let mut judgement = Judgement::not_local(Direction::Ingress);
     let mut is_denied = false;
     if receiver.flags & Party::LOCAL != 0 {

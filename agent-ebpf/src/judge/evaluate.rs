@@ -25,7 +25,7 @@ impl Subject {
     /// The subject that a local workload is. A workload whose identity is missing is denied: the table was full.
     #[inline(always)]
     pub fn of<T: Tables>(tables: &T, local: &Local) -> Self {
-        let copy = tables.control().copy();
+        let copy = local.generation & 1;
         let rules = if local.workload == 0 {
             Self::UNGOVERNED
         } else {
@@ -71,12 +71,6 @@ impl Subject {
     #[must_use]
     pub const fn copy(self) -> u32 {
         (self.0 >> 63) as u32
-    }
-
-    /// The generation to remember a verdict under: the one that was asked, even if the next one holds by now.
-    #[inline(always)]
-    pub(super) const fn generation(self, in_force: u32) -> u32 {
-        in_force.wrapping_sub((in_force & 1) ^ self.copy())
     }
 
     /// Whether any group governs it.

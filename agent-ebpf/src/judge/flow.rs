@@ -52,7 +52,7 @@ pub(super) fn judge_flow<T: Tables>(
     let mut evaluation = Evaluation::unpack(0);
     let stamp = alive.map_or(Stamp::NONE, |flow| flow.stamp(end));
     let was_allowed = stamp.was_allowed_for(local.workload) && local.workload != 0;
-    let is_held = was_allowed && stamp.holds(control.generation);
+    let is_held = was_allowed && stamp.holds(local.generation);
     if !is_held {
         evaluation = ask(role, service);
     }
@@ -65,9 +65,7 @@ pub(super) fn judge_flow<T: Tables>(
                     Seen::Interface(interface) if is_held => flow.notice_interface(end, interface),
                     Seen::Cgroup(cgroup) if is_held => flow.notice_owner(end, cgroup),
                     // `established: keep`: the flow is carried over to the new policy.
-                    Seen::Interface(_) | Seen::Cgroup(_) => {
-                        flow.renew(end, stamp.renewed(subject.generation(tables.control().generation)))
-                    }
+                    Seen::Interface(_) | Seen::Cgroup(_) => flow.renew(end, stamp.renewed(local.generation)),
                     Seen::Address => {}
                 }
                 follow(tables, flow, key, Step::of(packet, sender));
@@ -125,8 +123,7 @@ pub(super) fn judge_flow<T: Tables>(
         Seen::Cgroup(cgroup) => (cgroup, 0),
         Seen::Interface(interface) => (0, interface),
     };
-    let generation = subject.generation(tables.control().generation);
-    let side = side(generation, local, subject, peer, evaluation.keeps(), &judgement, owner, interface);
+    let side = side(local, subject, peer, evaluation.keeps(), &judgement, owner, interface);
     settle(tables, entry, begins, key, packet, end, sender, &side, judgement, subject)
 }
 
@@ -175,7 +172,6 @@ fn service(flow: &FlowCell, packet: &Packet, role: Direction, direction: Directi
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "everything that judge_flow found out; a struct would hide nothing")]
 fn side(
-    generation: u32,
     local: &Local,
     subject: Subject,
     peer: &Party,
@@ -185,7 +181,7 @@ fn side(
     interface: u32,
 ) -> Side {
     let audits = judgement.verdict == Verdict::Audit;
-    let stamp = Stamp::allowed(local.workload, generation, keeps, audits, !subject.is_governed());
+    let stamp = Stamp::allowed(local.workload, local.generation, keeps, audits, !subject.is_governed());
     let stamp = if local.flags & Place::SCOPE != 0 { stamp.of_unidentified() } else { stamp };
     let stamp = if peer.flags & (Party::LOCAL | Party::HOST) != 0 { stamp.with_peer_here() } else { stamp };
     let stamp = stamp.as_role(judgement.role);

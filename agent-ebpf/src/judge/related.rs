@@ -34,7 +34,7 @@ pub(super) fn is_related<T: Tables, B: Bytes + ?Sized>(
     if !flow.is_alive(&control.settings, key.protocol, tables.now()) {
         return false;
     }
-    if stamp.was_allowed_for(local.workload) && stamp.holds(control.generation) {
+    if stamp.was_allowed_for(local.workload) && stamp.holds(local.generation) {
         return true;
     }
     // The policy changed, and the error comes before the flow's next packet.

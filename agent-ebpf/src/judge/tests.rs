@@ -52,6 +52,18 @@ fn connected(world: &World) {
     assert_eq!(world.passes(WEB, API, &request(ACK)), allow(Established));
 }
 
+#[test]
+fn a_packet_that_was_on_its_way_before_a_change_vouches_for_nothing_after_it() {
+    let mut world = shop();
+    world.flip();
+    world.flip();
+    world.grown.set(2);
+    assert_eq!(world.sends(WEB, &syn()), allow(Rule));
+    world.grown.set(0);
+    world.drop_rules();
+    assert_eq!(world.sends(WEB, &request(ACK)), deny(NoRule));
+}
+
 // What rules say.
 
 #[test]

@@ -142,7 +142,9 @@ impl Userspace {
         let seen = Seen::Cgroup(lineage[0]);
         let network = if bytes.first().is_some_and(|byte| byte >> 4 == 6) { Network::Ip6 } else { Network::Ip4 };
         let parsed = packet::parse(bytes, 0, network);
-        let local = self.tables.cgroup_owner(&lineage).map_or(Local::host(seen), |place| Local::at(place, seen));
+        let generation = self.tables.generation();
+        let owner = self.tables.cgroup_owner(&lineage);
+        let local = owner.map_or(Local::host(generation, seen), |place| Local::at(generation, place, seen));
         self.decide(bytes, (network, 0), parsed, &local, direction)
     }
 
@@ -155,7 +157,9 @@ impl Userspace {
             Some(Frame::Other) => ((Network::Ip4, 0), Err(Reason::NotIp)),
             None => ((Network::Ip4, 0), Err(Reason::Malformed)),
         };
-        let local = self.tables.link_owner(interface).map_or(Local::unnamed(seen), |place| Local::at(place, seen));
+        let generation = self.tables.generation();
+        let owner = self.tables.link_owner(interface);
+        let local = owner.map_or(Local::unnamed(generation, seen), |place| Local::at(generation, place, seen));
         self.decide(bytes, place, parsed, &local, direction)
     }
 
@@ -184,8 +188,9 @@ impl Userspace {
         {
             return Some(judgement);
         }
+        let generation = self.tables.generation();
         let receiver = self.tables.party(packet.destination());
-        let local = Local { workload: receiver.workload, identity: receiver.identity, flags: 0, seen: Seen::Address };
+        let local = Local::behind(generation, &receiver);
         Some(if receiver.flags & Party::LOCAL == 0 {
             Judgement::not_local(Direction::Ingress)
         } else if packet.part == Part::Later {

@@ -60,6 +60,8 @@ pub(super) struct World {
     fragments: RefCell<HashMap<FragmentKey, Fragment>>,
     pub(super) room_for_flows: usize,
     pub(super) room_for_embryos: usize,
+    /// By how much the generation grew while a hook had read it and nothing else.
+    pub(super) grown: Cell<u32>,
     /// Bits of [`Place`] by workload.
     pub(super) places: HashMap<Who, u32>,
     /// Rules whose hit was counted, and packets that were news.
@@ -72,6 +74,7 @@ impl World {
         let mut world = Self {
             control: Control { generation: 1, settings: Settings::defaults(HZ) },
             now: Cell::new(1_000_000),
+            grown: Cell::new(0),
             identities: HashMap::new(),
             parties: HashMap::new(),
             classes: HashMap::new(),
@@ -325,11 +328,13 @@ impl World {
     }
 
     pub(super) fn local(&self, who: Who, seen: Seen) -> Local {
+        let generation = self.generation() - self.grown.get();
         let flags = self.places.get(&who).copied().unwrap_or(0);
         if flags & Place::SCOPE != 0 || who == HOST {
-            return Local { flags, ..Local::host(seen) };
+            return Local { flags, ..Local::host(generation, seen) };
         }
-        Local { workload: u32::from(who), identity: u32::from(who), flags, seen }
+        let place = Place { workload: u32::from(who), identity: u32::from(who), flags };
+        Local::at(generation, place, seen)
     }
 }
 

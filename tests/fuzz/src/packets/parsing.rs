@@ -101,22 +101,16 @@ fn packet_of(facts: &Facts, at: usize) -> Packet {
         Transport::Icmp { kind, code, quote, .. } => (u16::from_be_bytes([kind, code]), 0, quote),
         Transport::Nothing => (0, 0, None),
     };
-    Packet {
-        source: mapped(facts.source),
-        destination: mapped(facts.destination),
-        source_port,
-        destination_port,
-        detail,
-        protocol: facts.protocol,
-        tcp_flags,
-        hops: facts.hops,
-        part: facts.part,
-        // IPv6's as it lies in the packet: it is only ever compared.
-        fragment_id: if facts.source.is_ipv6() { facts.id.to_be() } else { facts.id },
-        quote: quote.map_or(0, |quote| (at + quote) as u32),
-        length: facts.length as u32,
-        ..Packet::EMPTY
-    }
+    let (source, destination) = (mapped(facts.source), mapped(facts.destination));
+    let mut packet = Packet::new(facts.protocol, (&source, source_port), (&destination, destination_port), detail);
+    packet.tcp_flags = tcp_flags;
+    packet.hops = facts.hops;
+    packet.part = facts.part;
+    // IPv6's as it lies in the packet: it is only ever compared.
+    packet.fragment_id = if facts.source.is_ipv6() { facts.id.to_be() } else { facts.id };
+    packet.quote = quote.map_or(0, |quote| (at + quote) as u32);
+    packet.length = facts.length as u32;
+    packet
 }
 
 /// Ports in network order. An echo has its identifier at the end that asks, any other message its type and code at both.
