@@ -86,22 +86,16 @@ fn check_problem(problem: &Problem, files: &[PolicyFile]) {
 /// Whether a place is within its file: at most at the end of a line, or on the line behind the last.
 fn check_place(origin: &Origin, files: &[PolicyFile]) {
     let file = files.iter().find(|file| file.path == origin.file).expect("one of the files");
-    let lines = lines(&file.text);
-    let columns = match lines.get(origin.line.wrapping_sub(1)) {
-        Some(line) => line.chars().count() + 1,
-        None => usize::from(origin.line == lines.len() + 1),
+    let lengths = lengths(&file.text);
+    let columns = match lengths.get(origin.line.wrapping_sub(1)) {
+        Some(length) => length + 1,
+        None => usize::from(origin.line == lengths.len() + 1),
     };
     assert!((1..=columns).contains(&origin.column), "{origin} is not within {:?}", file.text);
 }
 
-/// Lines as YAML 1.2 and editors break them.
-fn lines(text: &str) -> Vec<&str> {
-    text.split_inclusive(['\n', '\r']).fold(Vec::new(), |mut lines: Vec<&str>, part| {
-        match lines.last() {
-            // The second half of CR LF.
-            Some(last) if part == "\n" && last.ends_with('\r') => {}
-            _ => lines.push(part),
-        }
-        lines
-    })
+/// How many characters each line has, as YAML 1.2 and editors break lines.
+fn lengths(text: &str) -> Vec<usize> {
+    let text = text.replace("\r\n", "\n");
+    text.split_inclusive(['\n', '\r']).map(|line| line.trim_end_matches(['\n', '\r']).chars().count()).collect()
 }

@@ -197,18 +197,20 @@ struct Chain {
 fn chain(packet: &[u8], first: u8) -> Option<Chain> {
     let mut chain = Chain { at: 40, protocol: first, part: Part::Whole, id: None };
     for headers in 0.. {
-        let rest = packet.get(chain.at..)?;
+        // Whether anything stands where the last header leads is the caller's to ask: a quote may be cut there.
+        let rest = packet.get(chain.at..).unwrap_or_default();
         match chain.protocol {
             0 | 43 | 60 => {
-                let length = (usize::from(*rest.get(1)?) + 1) * 8;
+                let header = rest.get(..4)?;
+                let length = (usize::from(header[1]) + 1) * 8;
                 // A route that goes on (RFC 8200 section 4.4).
-                if chain.protocol == 43 && *rest.get(3)? != 0 {
+                if chain.protocol == 43 && header[3] != 0 {
                     return None;
                 }
                 chain.at += length;
             }
             // RFC 4302 section 2.2.
-            51 => chain.at += (usize::from(*rest.get(1)?) + 2) * 4,
+            51 => chain.at += (usize::from(rest.get(..4)?[1]) + 2) * 4,
             44 => {
                 let (field, id) = (number(rest, 2)?, rest.get(4..8)?);
                 chain.id = Some(u32::from_be_bytes(id.try_into().ok()?));
