@@ -66,6 +66,9 @@ impl Engine {
             command.arg(format!("-dict={}", words.display()));
         }
         command.arg(&grown).arg(package.join("corpus").join(target));
+        if target == "policies" {
+            command.arg(workspace::root().join("policies"));
+        }
         let status = command.status().with_context(|| format!("{} does not start", binary.display()))?;
         if status.success() {
             return Ok(true);

@@ -101,8 +101,8 @@ fn packet_of(facts: &Facts, at: usize) -> Packet {
         Transport::Icmp { kind, code, quote, .. } => (u16::from_be_bytes([kind, code]), 0, quote),
         Transport::Nothing => (0, 0, None),
     };
-    let (source, destination) = (mapped(facts.source), mapped(facts.destination));
-    let mut packet = Packet::new(facts.protocol, (&source, source_port), (&destination, destination_port), detail);
+    let (source, destination) = ((&mapped(facts.source), source_port), (&mapped(facts.destination), destination_port));
+    let mut packet = Packet::new(facts.protocol, source, destination, detail);
     packet.tcp_flags = tcp_flags;
     packet.hops = facts.hops;
     packet.part = facts.part;
