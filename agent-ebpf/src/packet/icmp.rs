@@ -21,8 +21,9 @@ pub(super) fn parse<B: Bytes + ?Sized>(
     let is_error =
         if protocol_number == protocol::ICMP { matches!(kind, 3 | 4 | 5 | 11 | 12) } else { matches!(kind, 1..=4) };
     // Request and reply share the identifier, so it stands in for the port of the end that asks: a ping and its answer are
-    // one flow, pings both ways are two. Any other message is a flow of its type and code.
-    let identifier = ((u32::from_be(word1) >> 16) as u16).to_be();
+    // one flow, pings both ways are two. Any other message is a flow of its type and code. An identifier of 0, by which the
+    // ends could not be told apart, counts as 1.
+    let identifier = ((u32::from_be(word1) >> 16) as u16).max(1).to_be();
     let (source_port, destination_port) = if kind == request {
         (identifier, 0)
     } else if kind == reply {

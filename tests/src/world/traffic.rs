@@ -135,7 +135,7 @@ fn says(random: &mut Random, conversation: &Conversation, forward: bool, turn: u
                 (false, true) => 128,
                 (false, false) => 129,
             };
-            Message::Icmp { kind, code: 0, identifier: client_port }
+            Message::Icmp { kind, code: 0, identifier: if client_port == 80 { 0 } else { client_port } }
         }
         Talk::Other(protocol) => Message::Other(protocol),
         Talk::Message(kind, code) if is_v4 && kind == 3 => Message::IcmpError {

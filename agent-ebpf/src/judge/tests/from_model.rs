@@ -50,3 +50,13 @@ fn a_packet_that_a_bridge_floods_makes_nobody_the_owner_of_its_end() {
     assert_eq!(world.wall_receives(DB, &flooded), allow(Ungoverned));
     assert_eq!(world.wall_sends(DB, &packet(API, WEB, tcp(80, 40_000, SYN | ACK))), deny(Spoofed));
 }
+
+#[test]
+fn a_ping_of_identifier_zero_is_no_leave_to_ping_back() {
+    let mut world = World::new();
+    world.allow_in(API, WEB, (1, 8 << 8));
+    world.restrict(API);
+    assert_eq!(world.receives(API, &packet(WEB, API, echo_request(protocol::ICMP, 0))), allow(Rule));
+    assert_eq!(world.sends(API, &packet(API, WEB, echo_reply(protocol::ICMP, 0))), allow(Established));
+    assert_eq!(world.sends(API, &packet(API, WEB, echo_request(protocol::ICMP, 0))), deny(NoRule));
+}

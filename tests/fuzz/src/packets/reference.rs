@@ -266,7 +266,9 @@ fn transport(bytes: &[u8], at: usize, protocol: u8, part: Part) -> Option<Transp
 fn icmp(bytes: &[u8], at: usize, protocol: u8) -> Option<Transport> {
     let kind = bytes[0];
     let is_error = if protocol == ICMP { [3, 4, 5, 11, 12].contains(&kind) } else { (1..=4).contains(&kind) };
-    Some(Transport::Icmp { kind, code: bytes[1], identifier: number(bytes, 4)?, quote: is_error.then_some(at + 8) })
+    // 0 counts as 1: as a port it would not tell the end that asks.
+    let identifier = number(bytes, 4)?.max(1);
+    Some(Transport::Icmp { kind, code: bytes[1], identifier, quote: is_error.then_some(at + 8) })
 }
 
 /// The packet that an error quotes: addresses, protocol, and what the first eight bytes behind its headers say. `None` where
