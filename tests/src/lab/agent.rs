@@ -28,7 +28,7 @@ pub const METRICS: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 9469);
 /// How long it may take to enforce: most of it is the kernel's verifier, for which a busy machine may need long.
 const STARTING: Duration = Duration::from_secs(60);
 /// How long it may take to stop.
-const STOPPING: Duration = Duration::from_secs(10);
+const STOPPING: Duration = Duration::from_secs(30);
 
 /// A running agent, killed when dropped; what it enforces stays until the lab goes.
 #[derive(Debug)]
@@ -285,7 +285,7 @@ pub fn run(site: &Site, arguments: &[&str]) -> Result<Output> {
 pub fn get(site: &Site, path: &str) -> Result<(u16, String)> {
     let answer = site.host.enter(|| {
         let mut stream = TcpStream::connect(METRICS)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
