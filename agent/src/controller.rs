@@ -4,6 +4,7 @@
 //! tried again a second later; until then the status and the metrics say so, and what is in the kernel stays.
 
 mod answers;
+pub mod audit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -115,6 +116,7 @@ pub struct Controller {
     failures: Vec<String>,
     /// Set where programs may not be attached where they should be.
     attachments_differ: bool,
+    audit: audit::Audit,
 }
 
 impl Controller {
@@ -144,6 +146,7 @@ impl Controller {
             touched: Touched::everything(),
             failures: Vec::new(),
             attachments_differ: true,
+            audit: audit::Audit::default(),
         }
     }
 
@@ -224,6 +227,7 @@ impl Controller {
                 }
             }
             self.reconcile(&mut facts);
+            self.audit();
             for query in queries {
                 self.answer(query);
             }

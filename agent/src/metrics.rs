@@ -16,6 +16,7 @@ use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::controller::audit::REPAIRS;
 use crate::flow::SharedNames;
 use crate::kernel::Readings;
 use crate::workload::SourceKind;
@@ -42,6 +43,7 @@ pub struct Metrics {
     workload_apply: Histogram,
     policy_apply: Histogram,
     kernel_errors: IntCounterVec,
+    repairs: IntCounterVec,
 }
 
 impl Metrics {
@@ -100,6 +102,11 @@ impl Metrics {
     /// An operation on the kernel failed; see [`KERNEL_OPERATIONS`].
     pub fn kernel_error(&self, operation: &str) {
         self.kernel_errors.with_label_values(&[operation]).inc();
+    }
+
+    /// Something in the kernel was not as the agent had left it, and is again; see [`REPAIRS`].
+    pub fn repaired(&self, what: &str, count: u64) {
+        self.repairs.with_label_values(&[what]).inc_by(count);
     }
 
     /// Everything, in the text format.
@@ -162,6 +169,13 @@ impl Metrics {
                 Opts::new("bulkhead_kernel_errors_total", "Operations on the kernel's maps and programs that failed."),
                 &["operation"],
             )),
+            repairs: valid(IntCounterVec::new(
+                Opts::new(
+                    "bulkhead_repairs_total",
+                    "What was not in the kernel as the agent had left it, and was mended: somebody else changed it.",
+                ),
+                &["what"],
+            )),
         };
         metrics.start_at_zero();
         metrics.register();
@@ -181,6 +195,9 @@ impl Metrics {
         for operation in KERNEL_OPERATIONS {
             self.kernel_errors.with_label_values(&[operation]);
         }
+        for what in REPAIRS {
+            self.repairs.with_label_values(&[what]);
+        }
     }
 
     fn register(&self) {
@@ -195,6 +212,7 @@ impl Metrics {
         self.add(self.workload_apply.clone());
         self.add(self.policy_apply.clone());
         self.add(self.kernel_errors.clone());
+        self.add(self.repairs.clone());
         self.add(build_info());
         self.add(process::ProcessCollector::new(now()));
     }

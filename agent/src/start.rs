@@ -174,7 +174,7 @@ impl Loaded {
         let kernel = Kernel {
             tables: Tables::open(&pins, options.settings(hz), failsafe)?,
             readings: Arc::new(KernelReadings::open(&pins)?),
-            attachments: Attachments::new(ebpf, pins.clone()),
+            attachments: Attachments::new(ebpf, pins.clone())?,
         };
         Ok(Self { ring: events::open_ring(&pins)?, pins, was_enforced, kernel })
     }

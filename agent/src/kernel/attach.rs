@@ -1,12 +1,13 @@
 //! Attaching: links, pinned so that they outlive the agent, replaced in place when a new agent takes over.
 
+pub mod audit;
 mod clsact;
 mod interface;
 pub(super) mod link;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,7 @@ use super::error::{KernelError, Refusal};
 use super::load::load_programs;
 use super::pin::{Pins, file};
 use crate::view::AttachmentView;
+use audit::PinnedMaps;
 use interface::TC_PROGRAMS;
 
 /// The XDP program, by the name of its function.
@@ -27,18 +29,34 @@ const UPLINK: &str = "uplink";
 /// The cgroup programs, by the name of their function.
 const CGROUP_PROGRAMS: [&str; 6] = ["cgroup_egress", "cgroup_ingress", "connect4", "connect6", "sendmsg4", "sendmsg6"];
 
+/// How tc is attached where the kernel has no links for it.
+const CLSACT: &str = "clsact";
+
 /// Everything that is attached. Dropping it detaches nothing: the pins hold the links.
 pub struct Attachments {
     ebpf: Ebpf,
     pins: Pins,
-    attached: BTreeMap<PathBuf, AttachmentView>,
+    maps: PinnedMaps,
+    /// The root of the cgroup tree, and its ID.
+    root: Option<(PathBuf, u64)>,
+    /// By pin.
+    attached: BTreeMap<PathBuf, Attached>,
+}
+
+/// A program at a hook.
+struct Attached {
+    view: AttachmentView,
+    /// What is pinned: its link or, for clsact, the program itself.
+    object: Option<OwnedFd>,
 }
 
 impl Attachments {
-    /// Takes over the loaded object; nothing is attached yet.
-    #[must_use]
-    pub const fn new(ebpf: Ebpf, pins: Pins) -> Self {
-        Self { ebpf, pins, attached: BTreeMap::new() }
+    /// Takes over the loaded object, whose maps are pinned; nothing is attached yet.
+    ///
+    /// # Errors
+    /// [`KernelError::Map`].
+    pub fn new(ebpf: Ebpf, pins: Pins) -> Result<Self, KernelError> {
+        Ok(Self { ebpf, maps: PinnedMaps::open(&pins)?, pins, root: None, attached: BTreeMap::new() })
     }
 
     /// Loads the programs that uplinks and workloads' links will need, those that are loaded already aside.
@@ -52,7 +70,7 @@ impl Attachments {
     /// What is attached where.
     #[must_use]
     pub fn views(&self) -> Vec<AttachmentView> {
-        self.attached.values().cloned().collect()
+        self.attached.values().map(|attached| attached.view.clone()).collect()
     }
 
     /// Attaches the cgroup programs at the root of the cgroup tree. Where an earlier agent's links are pinned there, their
@@ -63,13 +81,14 @@ impl Attachments {
     pub fn attach_cgroup(&mut self, root: &Path) -> Result<(), KernelError> {
         let cgroup = File::open(root).map_err(|source| file("opening", root, source))?;
         let id = cgroup.metadata().map_err(|source| file("reading", root, source))?.ino();
+        self.root = Some((root.to_owned(), id));
         for name in CGROUP_PROGRAMS {
             let what = || format!("attaching {name} to {}", root.display());
             let refused = |source: Refusal| KernelError::Program { what: what(), source };
             let pin = self.pins.cgroup_link(name);
             let pinned = link::open(&pin).map_err(|source| file("opening", &pin, source))?;
             // A link to another root, or to one that was removed meanwhile, gives way.
-            let pinned = pinned.filter(|pinned| link::cgroup_of(pinned.as_fd()).is_ok_and(|cgroup| cgroup == id));
+            let pinned = pinned.filter(|pinned| link::info(pinned.as_fd()).is_ok_and(|info| info.target() == id));
             if let Some(pinned) = pinned {
                 let program = self.cgroup_program(name).map_err(refused)?;
                 link::update(pinned.as_fd(), program).map_err(|source| refused(source.into()))?;
@@ -77,9 +96,28 @@ impl Attachments {
                 let link = self.cgroup_link(name, &cgroup).map_err(refused)?;
                 pin_over(link, &pin)?;
             }
-            self.attached.insert(pin, view(name, &root.display().to_string(), ""));
+            self.note(pin, name, &root.display().to_string(), "");
         }
         Ok(())
+    }
+
+    /// Attaches those of the cgroup programs again that are not attached any more.
+    ///
+    /// # Errors
+    /// As [`Self::attach_cgroup`].
+    pub fn attach_cgroup_again(&mut self) -> Result<(), KernelError> {
+        let is_lost = |name: &&str| !self.attached.contains_key(&self.pins.cgroup_link(name));
+        match &self.root {
+            Some((root, _)) if CGROUP_PROGRAMS.iter().any(is_lost) => self.attach_cgroup(&root.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    fn note(&mut self, pin: PathBuf, program: &str, target: &str, mode: &str) {
+        let view = AttachmentView { program: program.to_owned(), target: target.to_owned(), mode: mode.to_owned() };
+        // Without it the pin alone holds the hook.
+        let object = link::open(&pin).ok().flatten();
+        self.attached.insert(pin, Attached { view, object });
     }
 
     fn cgroup_program(&self, name: &str) -> Result<&ProgramFd, Refusal> {
@@ -135,18 +173,18 @@ impl Attachments {
         if let Some(link) = link {
             pin_over(link, &pin)?;
         }
-        self.attached.insert(pin, view("xdp", name, used.unwrap_or("kept")));
+        self.note(pin, "xdp", name, used.unwrap_or("kept"));
         Ok(())
     }
 
     /// The names of the uplinks that have the program.
     pub fn uplinks(&self) -> impl Iterator<Item = String> {
-        self.attached.values().filter(|view| view.program == "xdp").map(|view| view.target.clone())
+        self.attached.values().map(|at| &at.view).filter(|view| view.program == "xdp").map(|view| view.target.clone())
     }
 
     /// Forgets an uplink, so that [`Self::release_other_uplinks`] lets go of it.
     pub fn forget_uplink(&mut self, name: &str) {
-        self.attached.retain(|_, view| view.program != "xdp" || view.target != name);
+        self.attached.retain(|_, at| at.view.program != "xdp" || at.view.target != name);
     }
 
     /// Attaches tc in both directions (tcx where the kernel has it, clsact before 6.6) to exactly the given interfaces, and lets go of all others.
@@ -159,13 +197,11 @@ impl Attachments {
         for (index, name) in wanted {
             for program in TC_PROGRAMS {
                 let pin = self.pins.interface_link(program, *index);
-                if self.attached.get(&pin).is_some_and(|view| view.target == *name) {
+                if self.attached.get(&pin).is_some_and(|at| at.view.target == *name) {
                     continue;
                 }
                 match self.attach_tc(program, name, &pin) {
-                    Ok(mode) => {
-                        self.attached.insert(pin, view(program, name, mode));
-                    }
+                    Ok(mode) => self.note(pin, program, name, mode),
                     Err(error) => result = Err(error),
                 }
             }
@@ -184,7 +220,7 @@ impl Attachments {
         let fail = |source| KernelError::Program { what: format!("attaching {program} to {name}"), source };
         if clsact::is_used() {
             let classifier = interface::classifier(&mut self.ebpf, program).map_err(fail)?;
-            return clsact::attach(classifier, program, name, pin).map(|()| "clsact").map_err(fail);
+            return clsact::attach(classifier, program, name, pin).map(|()| CLSACT).map_err(fail);
         }
         if let Ok(pinned) = PinnedLink::from_pin(pin) {
             if interface::replace_tc(&mut self.ebpf, program, pinned.into()).is_ok() {
@@ -247,8 +283,4 @@ fn pin_over(link: FdLink, pin: &Path) -> Result<(), KernelError> {
     link::remove(&fresh)?;
     link.pin(&fresh).map_err(|source| KernelError::Pin { path: fresh.clone(), source })?;
     fs::rename(&fresh, pin).map_err(|source| file("renaming", &fresh, source))
-}
-
-fn view(program: &str, target: &str, mode: &str) -> AttachmentView {
-    AttachmentView { program: program.to_owned(), target: target.to_owned(), mode: mode.to_owned() }
 }

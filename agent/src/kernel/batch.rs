@@ -34,6 +34,32 @@ struct Batch {
 // SAFETY: as in the kernel; each user below keeps what it points to alive over the call, and long enough for `count`.
 unsafe impl Attr for Batch {}
 
+/// `struct { /* BPF_MAP_*_ELEM commands */ }` of `union bpf_attr`.
+#[repr(C)]
+struct Element {
+    map_fd: u32,
+    reserved: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+// SAFETY: as in the kernel; key and value are of the map's sizes, and outlive the call.
+unsafe impl Attr for Element {}
+
+/// How far a walk over a map has come.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    place: Option<Vec<u64>>,
+}
+
+impl Walk {
+    /// Whether the walk has seen everything, or has not begun.
+    pub(super) const fn is_over(&self) -> bool {
+        self.place.is_none()
+    }
+}
+
 impl<K: Pod + Default, V: Pod + Default> BatchMap<K, V> {
     /// Takes a map whose sizes must be those of `K` and `V`.
     ///
@@ -53,15 +79,27 @@ impl<K: Pod + Default, V: Pod + Default> BatchMap<K, V> {
     /// As `BPF_MAP_LOOKUP_BATCH`.
     pub(super) fn entries(&self) -> io::Result<Vec<(K, V)>> {
         let mut entries = Vec::new();
+        let mut walk = Walk::default();
+        loop {
+            entries.extend(self.some(&mut walk)?);
+            if walk.is_over() {
+                return Ok(entries);
+            }
+        }
+    }
+
+    /// The next few entries of a walk. One that is over begins again.
+    ///
+    /// # Errors
+    /// As `BPF_MAP_LOOKUP_BATCH`.
+    pub(super) fn some(&self, walk: &mut Walk) -> io::Result<Vec<(K, V)>> {
         let (mut keys, mut values) = (vec![K::default(); BATCH], vec![V::default(); BATCH]);
-        // The place where a walk goes on: opaque, no longer than a key, and at least four bytes (generic_map_lookup_batch
-        // and __htab_map_lookup_and_delete_batch in kernel/bpf).
-        let mut place = vec![0u64; size_of::<K>().div_ceil(8).max(1)];
-        let mut next = place.clone();
-        let mut is_first = true;
+        // Opaque, no longer than a key, and at least four bytes (generic_map_lookup_batch and
+        // __htab_map_lookup_and_delete_batch in kernel/bpf).
+        let mut next = vec![0u64; size_of::<K>().div_ceil(8).max(1)];
         loop {
             let mut batch = Batch {
-                in_batch: if is_first { 0 } else { place.as_mut_ptr() as u64 },
+                in_batch: walk.place.as_mut().map_or(0, |place| place.as_mut_ptr() as u64),
                 out_batch: next.as_mut_ptr() as u64,
                 keys: keys.as_mut_ptr() as u64,
                 values: values.as_mut_ptr() as u64,
@@ -69,9 +107,9 @@ impl<K: Pod + Default, V: Pod + Default> BatchMap<K, V> {
             };
             let result = bpf(Command::MapLookupBatch, &mut batch);
             let count = batch.count as usize;
-            let is_end = match result {
-                Ok(_) => false,
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            walk.place = match result {
+                Ok(_) => Some(next),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => None,
                 // A bucket that holds more than there is room for.
                 Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
                     keys.resize(keys.len() * 2, K::default());
@@ -80,12 +118,27 @@ impl<K: Pod + Default, V: Pod + Default> BatchMap<K, V> {
                 }
                 Err(error) => return Err(error),
             };
-            entries.extend(keys[..count].iter().copied().zip(values[..count].iter().copied()));
-            if is_end {
-                return Ok(entries);
-            }
-            std::mem::swap(&mut place, &mut next);
-            is_first = false;
+            return Ok(keys[..count].iter().copied().zip(values[..count].iter().copied()).collect());
+        }
+    }
+
+    /// The value at a key; of a trie's, that of the longest prefix.
+    ///
+    /// # Errors
+    /// As `BPF_MAP_LOOKUP_ELEM`; that it is not there is none.
+    pub(super) fn get(&self, key: &K) -> io::Result<Option<V>> {
+        let (key, mut value) = (*key, V::default());
+        let mut element = Element {
+            map_fd: self.data.fd().as_fd().as_raw_fd().cast_unsigned(),
+            reserved: 0,
+            key: (&raw const key) as u64,
+            value: (&raw mut value) as u64,
+            flags: 0,
+        };
+        match bpf(Command::MapLookup, &mut element) {
+            Ok(_) => Ok(Some(value)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

@@ -6,6 +6,10 @@ use std::io;
 #[derive(Clone, Copy, Debug)]
 #[repr(i32)]
 pub(super) enum Command {
+    /// Reads an entry of a map.
+    MapLookup = 1,
+    /// Pins an object.
+    ObjPin = 6,
     /// Opens a pin.
     ObjGet = 7,
     /// Says what an object is.

@@ -1,16 +1,19 @@
 //! A map in the kernel together with what the agent knows to be in it, so that a change writes only what changed.
 
+mod audit;
+
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::io;
 
 use aya::Pod;
-use aya::maps::{MapData, MapError};
+use aya::maps::{MapData, MapError, MapType};
 use bulkhead_ebpf::abi::Address;
 
 use super::batch::BatchMap;
 use super::error::KernelError;
 use super::pin::Pins;
+use audit::Progress;
 
 /// Key of a longest-prefix map (`struct bpf_lpm_trie_key_u8` in include/uapi/linux/bpf.h).
 #[repr(C)]
@@ -38,7 +41,9 @@ unsafe impl Pod for PrefixKey {}
 pub struct Mirror<K, V> {
     name: &'static str,
     map: BatchMap<K, V>,
+    is_trie: bool,
     content: HashMap<K, V>,
+    progress: Progress,
 }
 
 impl<K: Pod + Default + Eq + Hash, V: Pod + Default + PartialEq> Mirror<K, V> {
@@ -49,9 +54,11 @@ impl<K: Pod + Default + Eq + Hash, V: Pod + Default + PartialEq> Mirror<K, V> {
     pub fn open(pins: &Pins, name: &'static str) -> Result<Self, KernelError> {
         let fail = |operation, source| KernelError::Map { map: name, operation, source };
         let data = MapData::from_pin(pins.map(name)).map_err(|source| fail("opening", source))?;
+        let is_trie =
+            data.info().and_then(|info| info.map_type()).map_err(|source| fail("opening", source))? == MapType::LpmTrie;
         let map = BatchMap::new(data).map_err(|source| fail("opening", MapError::IoError(source)))?;
         let entries = map.entries().map_err(|source| fail("reading", MapError::IoError(source)))?;
-        Ok(Self { name, map, content: entries.into_iter().collect() })
+        Ok(Self { name, map, is_trie, content: entries.into_iter().collect(), progress: Progress::default() })
     }
 
     /// What the map holds.

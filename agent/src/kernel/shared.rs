@@ -43,15 +43,18 @@ impl<T: Pod + PartialEq> Shared<T> {
         Ok(Self { memory: memory.cast(), length })
     }
 
-    /// Writes entries from `start` on, where they differ. What packets read meanwhile is old or new, entry by entry.
-    pub fn write(&mut self, start: usize, values: &[T]) {
+    /// Writes entries from `start` on where they differ, and returns whether any did. What packets read meanwhile is old or new,
+    /// entry by entry.
+    pub fn write(&mut self, start: usize, values: &[T]) -> bool {
         let entries = self.length.get() / size_of::<T>();
         assert!(start + values.len() <= entries, "{} entries from {start} of {entries}", values.len());
         // SAFETY: within the mapping, as just checked, and nothing else here refers to it.
         let target = unsafe { slice::from_raw_parts_mut(self.memory.as_ptr().add(start), values.len()) };
-        if target != values {
+        let differs = target != values;
+        if differs {
             target.copy_from_slice(values);
         }
+        differs
     }
 }
 

@@ -50,6 +50,7 @@ pub struct Tables {
     rows: Mirror<RowKey, Row>,
     rules: Mirror<RuleKey, RuleRef>,
     ports: Shared<u16>,
+    failsafe: (Shared<u64>, Vec<u64>),
     hits: Array<MapData, u64>,
     policy: Option<Arc<CompiledPolicy>>,
 }
@@ -71,13 +72,15 @@ impl Tables {
     /// # Errors
     /// [`KernelError::Map`], [`KernelError::File`].
     pub fn open(pins: &Pins, settings: Settings, failsafe: &[FailsafePort]) -> Result<Self, KernelError> {
-        Shared::open(pins, "FAILSAFE", FAILSAFE as usize)?.write(0, &failsafe_words(failsafe));
         let control: Array<_, Control> = open(pins, "CONTROL")?;
         let generation = control
             .get(&0, 0)
             .map_err(|source| KernelError::Map { map: "CONTROL", operation: "reading", source })?
             .generation;
         let cidrs = Mirror::open(pins, "CIDRS")?;
+        let failsafe = failsafe_words(failsafe);
+        let mut failsafe_map = Shared::open(pins, "FAILSAFE", FAILSAFE as usize)?;
+        failsafe_map.write(0, &failsafe);
         Ok(Self {
             control,
             settings,
@@ -91,6 +94,7 @@ impl Tables {
             identities: Mirror::open(pins, "IDENTITIES")?,
             rows: Mirror::open(pins, "ROWS")?,
             rules: Mirror::open(pins, "RULE_REFS")?,
+            failsafe: (failsafe_map, failsafe),
             ports: Shared::open(pins, "PORT_CLASSES", 2 * PORT_INDEXES as usize)?,
             hits: open(pins, "RULE_HITS")?,
             policy: None,
@@ -186,6 +190,38 @@ impl Tables {
             (false, true) => Applied::Workloads,
             (false, false) => Applied::Unchanged,
         })
+    }
+
+    /// Holds the maps against what the agent wrote, large ones part by part, and mends what differs. Returns how many entries
+    /// did, by the map's name in metrics; where packets may have been judged by them, flows are judged again.
+    ///
+    /// # Errors
+    /// [`KernelError::Map`].
+    pub fn audit(&mut self) -> Result<BTreeMap<&'static str, u64>, KernelError> {
+        let mut differences = BTreeMap::from([
+            ("addresses", self.addresses.audit()?),
+            ("cidrs", self.cidrs.audit()?),
+            ("cgroups", self.cgroups.audit()?),
+            ("interfaces", self.interfaces.audit()?),
+            ("identities", self.identities.audit()?),
+            ("rows", self.rows.audit()?),
+            ("rule_refs", self.rules.audit()?),
+        ]);
+        let copy = self.generation as usize & 1;
+        if let Some(policy) = &self.policy {
+            let differ = self.ports.write(copy * PORT_INDEXES as usize, &policy.ports.table());
+            differences.insert("port_classes", differ.into());
+        }
+        let (map, words) = &mut self.failsafe;
+        differences.insert("failsafe", map.write(0, words).into());
+        let control = Control { generation: self.generation, settings: self.settings };
+        let reading = |source| KernelError::Map { map: "CONTROL", operation: "reading", source };
+        differences.insert("control", (self.control.get(&0, 0).map_err(reading)? != control).into());
+        differences.retain(|_, count| *count > 0);
+        if !differences.is_empty() {
+            self.commit(self.generation.wrapping_add(2))?;
+        }
+        Ok(differences)
     }
 
     /// Writes a few entries of the copy in force.

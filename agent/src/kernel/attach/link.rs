@@ -13,21 +13,24 @@ use crate::kernel::bpf::{Attr, Command, bpf};
 use crate::kernel::error::KernelError;
 use crate::kernel::pin::file;
 
+/// `struct { /* BPF_OBJ_* commands */ }` of `union bpf_attr`.
+#[repr(C)]
+struct Object {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+// SAFETY: as in the kernel; the users below keep the name alive over the call.
+unsafe impl Attr for Object {}
+
 /// The link pinned at `path`, or `None` where nothing is.
 ///
 /// # Errors
 /// As bpf(2) for `BPF_OBJ_GET`.
 pub(super) fn open(path: &Path) -> io::Result<Option<OwnedFd>> {
-    #[repr(C)]
-    struct ObjGet {
-        pathname: u64,
-        bpf_fd: u32,
-        file_flags: u32,
-    }
-    // SAFETY: as in the kernel; `name` below outlives the call.
-    unsafe impl Attr for ObjGet {}
     let name = CString::new(path.as_os_str().as_bytes())?;
-    let mut attr = ObjGet { pathname: name.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+    let mut attr = Object { pathname: name.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
     match bpf(Command::ObjGet, &mut attr) {
         // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
         Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
@@ -36,23 +39,44 @@ pub(super) fn open(path: &Path) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// The ID of the cgroup that a link is attached to; 0 once that cgroup is gone.
+/// Pins a link or a program.
+///
+/// # Errors
+/// As bpf(2) for `BPF_OBJ_PIN`.
+pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = Object { pathname: name.as_ptr() as u64, bpf_fd: object.as_raw_fd().cast_unsigned(), file_flags: 0 };
+    bpf(Command::ObjPin, &mut attr).map(drop)
+}
+
+/// The beginning of `struct bpf_link_info`. Kind and ID stand in the same place in `struct bpf_prog_info`.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(super) struct Info {
+    kind: u32,
+    /// The object's ID.
+    pub(super) id: u32,
+    /// The ID of a link's program.
+    pub(super) program: u32,
+    reserved: u32,
+    target: u64,
+    attach_type: u32,
+    reserved_too: u32,
+}
+
+impl Info {
+    /// What a link is attached to: the ID of a cgroup or the index of an interface; 0 once it is not any more.
+    pub(super) const fn target(&self) -> u64 {
+        // `BPF_LINK_TYPE_CGROUP` (include/uapi/linux/bpf.h); an index is half as wide.
+        if self.kind == 3 { self.target } else { self.target & 0xffff_ffff }
+    }
+}
+
+/// What a link, or a program, is.
 ///
 /// # Errors
 /// As bpf(2) for `BPF_OBJ_GET_INFO_BY_FD`.
-pub(super) fn cgroup_of(link: BorrowedFd<'_>) -> io::Result<u64> {
-    /// The beginning of `struct bpf_link_info`, as it is for a cgroup.
-    #[repr(C)]
-    #[derive(Default)]
-    struct Info {
-        kind: u32,
-        id: u32,
-        program: u32,
-        reserved: u32,
-        cgroup: u64,
-        attach_type: u32,
-        reserved_too: u32,
-    }
+pub(super) fn info(object: BorrowedFd<'_>) -> io::Result<Info> {
     #[repr(C)]
     struct ObjGetInfo {
         bpf_fd: u32,
@@ -63,12 +87,12 @@ pub(super) fn cgroup_of(link: BorrowedFd<'_>) -> io::Result<u64> {
     unsafe impl Attr for ObjGetInfo {}
     let mut info = Info::default();
     let mut attr = ObjGetInfo {
-        bpf_fd: link.as_raw_fd().cast_unsigned(),
+        bpf_fd: object.as_raw_fd().cast_unsigned(),
         info_len: size_of::<Info>() as u32,
         info: (&raw mut info) as u64,
     };
     bpf(Command::ObjGetInfoByFd, &mut attr)?;
-    Ok(info.cgroup)
+    Ok(info)
 }
 
 /// Gives a link another program, in one step.
