@@ -65,7 +65,7 @@ pub(super) fn documents(text: &str, report: Reporter<'_>) -> Option<Vec<Node>> {
             Ok(Node { value: Value::Null, .. }) => {}
             Ok(node) => documents.push(node),
             Err(error) => {
-                let mark = error.location().map_or(outline.mark, |at| Mark { line: at.line(), column: at.column() });
+                let mark = error.location().map_or(outline.mark, |at| place(text, at.index()));
                 report.add(mark, format!("this is not valid YAML: {error}"), "mend the YAML here or just above");
                 return None;
             }
@@ -76,6 +76,21 @@ pub(super) fn documents(text: &str, report: Reporter<'_>) -> Option<Vec<Node>> {
         return None;
     }
     Some(documents)
+}
+
+/// The place of a character, counted from 0. The reader of values counts lines otherwise than editors do: for YAML 1.1 they end at
+/// U+0085, U+2028 and U+2029, too.
+fn place(text: &str, index: usize) -> Mark {
+    let mut mark = Mark { line: 1, column: 1 };
+    let mut letters = text.chars().take(index).peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\n' => mark = Mark { line: mark.line + 1, column: 1 },
+            '\r' if letters.peek() != Some(&'\n') => mark = Mark { line: mark.line + 1, column: 1 },
+            _ => mark.column += 1,
+        }
+    }
+    mark
 }
 
 const CURE_AMBIGUOUS: &str = "write it more plainly: one field a line, texts in quotes";

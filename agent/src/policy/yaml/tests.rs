@@ -90,3 +90,11 @@ fn values_have_the_types_that_serde_yaml_gives_them() {
     ];
     assert_eq!(kinds, expected);
 }
+
+/// Found by fuzzing: for one of the two readers a line ends at U+2028, so that the problem was on a second line of one.
+#[test]
+fn a_problem_is_on_the_line_that_editors_show() {
+    let (_, problems) = read("# ä\r\n\u{2028}'");
+    let origin = problems[0].origin.as_ref().expect("a place");
+    assert_eq!((origin.line, origin.column), (2, 3), "{problems:?}");
+}
