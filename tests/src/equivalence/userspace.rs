@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bulkhead::desired::memory::MemoryTables;
 use bulkhead::desired::tombstones::{TOMBSTONES, Tombstones};
-use bulkhead::desired::{Desired, Held, Inputs, Nothing, Numbers, desired};
+use bulkhead::desired::{Contents, Desired, Held, Inputs, Nothing, Numbers, desired};
 use bulkhead::kernel::tables::failsafe_words;
 use bulkhead::policy::model::PolicySet;
 use bulkhead_ebpf::abi::{Direction, Hook, Party, RULE_NONE, Reason, Settings, Verdict};
@@ -97,6 +97,12 @@ impl Userspace {
     /// What was decided since it was last asked.
     pub fn take_counts(&mut self) -> Counts {
         std::mem::take(&mut self.counts)
+    }
+
+    fn hold(&mut self, contents: Contents, world: &World) {
+        self.tables.apply(contents);
+        self.tables.set_failsafe(failsafe_words(&world.failsafe));
+        self.world.clone_from(world);
     }
 
     /// Judges bytes at a hook: from the IP header on at cgroups' hooks, an Ethernet frame elsewhere.
@@ -209,8 +215,7 @@ impl Implementation for Userspace {
     fn start(&mut self, world: &World) {
         if self.world != *world || self.compiler.has_tombstones() {
             let contents = self.compiler.start(world, &self.tables).contents;
-            self.tables.apply(contents);
-            self.world.clone_from(world);
+            self.hold(contents, world);
         }
         self.tables.forget();
     }
@@ -218,9 +223,7 @@ impl Implementation for Userspace {
     fn change(&mut self, world: &World) {
         if self.world != *world {
             let contents = self.compiler.compile(world, &self.tables).contents;
-            self.tables.apply(contents);
-            self.tables.set_failsafe(failsafe_words(&world.failsafe));
-            self.world.clone_from(world);
+            self.hold(contents, world);
         }
     }
 
