@@ -58,9 +58,9 @@ fn check_policy(policy: &PolicySet, files: &[PolicyFile]) {
     match compile(policy, &sets, &mut RuleNumbers::default()) {
         Ok(_) => {}
         Err(TooLarge::DenyEntries(found)) => {
-            assert!(found == entries && entries > DENY_ENTRIES as usize, "{found} entries")
+            assert!(found == entries && entries > DENY_ENTRIES, "{found} entries")
         }
-        Err(TooLarge::Slots(found)) => assert!(found > SLOTS as usize, "{found} slots are too many"),
+        Err(TooLarge::Slots(found)) => assert!(found > SLOTS, "{found} slots are too many"),
         // A text as short as those that are tried here fits.
         Err(other) => panic!("what validates does not compile: {other}"),
     }

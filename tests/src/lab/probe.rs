@@ -22,7 +22,7 @@ use crate::check::slowed;
 
 /// How long to wait for an answer from another network namespace. What comes at all comes within a millisecond; what is
 /// dropped never does. Less than the second after which TCP sends its SYN again: counters are to show one.
-pub const PATIENCE: Duration = Duration::from_millis(800);
+pub const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Longer than any request takes.
 const STUCK: Duration = Duration::from_secs(20);
