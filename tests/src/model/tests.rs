@@ -146,3 +146,20 @@ fn egress_that_nobody_mentions_is_open_and_an_empty_one_is_shut() {
     model.world.policy.groups[1].mode = Mode::Audit;
     assert_eq!(model.judge(&out, 1.0).verdict, Verdict::Audit);
 }
+
+#[test]
+fn an_address_that_its_workload_left_is_not_the_worlds_until_somebody_has_it() {
+    let mut model = shop();
+    model.world.policy.groups[1].ingress = vec![rule(Peer::World, 6, 80)];
+    let mut world = model.world.clone();
+    world.workloads.remove(0);
+    model.change(&world);
+    let verdict = |model: &mut Model, from| model.judge(&tcp(reaches("api"), from, API, SYN), 0.0).verdict;
+    assert_eq!(verdict(&mut model, ("192.0.2.7", 4_000)), Verdict::Allow);
+    assert_eq!(verdict(&mut model, WEB), Verdict::Deny);
+
+    world.policy.groups[1].ingress = vec![rule(Peer::Group(GroupId(1)), 6, 80)];
+    world.workloads.push(workload("web", "10.0.0.1"));
+    model.change(&world);
+    assert_eq!(verdict(&mut model, WEB), Verdict::Allow);
+}
