@@ -92,6 +92,8 @@ impl Lab {
              route add default via 2001:db8::1\n",
             BEYOND.0, BEYOND.1
         ))?;
+        site.host.await_link(UPLINK)?;
+        beyond.await_link(UPLINK)?;
         site.host.ip("route add default via 192.0.2.254\nroute add default via 2001:db8::fe\n")?;
         Ok(Self { beyond, next: 1, site: Arc::new(site) })
     }

@@ -7,9 +7,12 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns, unshare};
+
+use crate::check::{DEADLINE, slowed};
 
 /// A network namespace.
 #[derive(Debug)]
@@ -94,6 +97,20 @@ impl Namespace {
     /// `ip` is missing or refuses one of them.
     pub fn ip(&self, batch: &str) -> Result<()> {
         self.ask_ip(batch).map(drop)
+    }
+
+    /// Waits until a link carries packets. The kernel gets there after both ends are up, when it has the time, and loses what is
+    /// sent before.
+    ///
+    /// # Errors
+    /// There is no such link, or its other end does not get up.
+    pub fn await_link(&self, link: &str) -> Result<()> {
+        let deadline = Instant::now() + slowed(DEADLINE);
+        while !self.ask_ip(&format!("link show dev {link}\n"))?.contains(" state UP ") {
+            ensure!(Instant::now() < deadline, "the link {link} carries nothing: is its other end up?");
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
     }
 
     /// As [`Self::ip`]; returns what it prints.

@@ -93,6 +93,8 @@ impl Workload {
              route add default via {gateway} dev eth0 onlink\n\
              route add default via fe80::1 dev eth0\n"
         ))?;
+        router.await_link(&link)?;
+        namespace.await_link("eth0")?;
         let directory = place.cgroup.as_ref().map(|path| site.cgroup_root.join(path));
         if let Some(directory) = &directory {
             cgroup::make(directory)?;
