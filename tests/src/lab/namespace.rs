@@ -99,14 +99,17 @@ impl Namespace {
         self.ask_ip(batch).map(drop)
     }
 
-    /// Waits until a link carries packets. The kernel gets there after both ends are up, when it has the time, and loses what is
-    /// sent before.
+    /// Waits until a link carries packets and its addresses are answered for. The kernel gets there after both ends are up, when
+    /// it has the time, and loses what is sent before.
     ///
     /// # Errors
     /// There is no such link, or its other end does not get up.
     pub fn await_link(&self, link: &str) -> Result<()> {
         let deadline = Instant::now() + slowed(DEADLINE);
-        while !self.ask_ip(&format!("link show dev {link}\n"))?.contains(" state UP ") {
+        let is_up = || self.ask_ip(&format!("link show dev {link}\n")).map(|text| text.contains(" state UP "));
+        let is_tentative =
+            || self.ask_ip(&format!("address show dev {link} tentative\n")).map(|text| text.contains("inet6"));
+        while !is_up()? || is_tentative()? {
             ensure!(Instant::now() < deadline, "the link {link} carries nothing: is its other end up?");
             thread::sleep(Duration::from_millis(2));
         }
