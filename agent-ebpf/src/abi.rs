@@ -20,8 +20,8 @@ pub use event::Event;
 pub use flow::{Course, EMBRYOS, End, FLOWS, Flow, FlowKey, Side, Stamp, State};
 pub use fragment::{FRAGMENTS, Fragment, FragmentKey};
 pub use identity::{
-    ADDRESSES, CGROUPS, CIDRS, DENY_ENTRIES, Denied, IDENTITIES, IDENTITY_WORLD, INTERFACES, Identity, IdentityKey,
-    MAX_IDENTITY, MAX_IDENTITY_SLOTS, MAX_WORKLOAD, Party, Place,
+    ADDRESSES, CGROUPS, CIDRS, DENY_ENTRIES, Denied, IDENTITIES, IDENTITY_NONE, IDENTITY_WORLD, INTERFACES, Identity,
+    IdentityKey, MAX_IDENTITY, MAX_IDENTITY_SLOTS, MAX_WORKLOAD, Party, Place,
 };
 pub use policy::{
     CLASS_ANY, FAILSAFE, PORT_INDEXES, PortIndex, ROW_BITS, ROWS, RULE_REFS, Row, RowKey, RuleKey, RuleRef, SLOT_HOST,

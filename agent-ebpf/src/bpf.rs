@@ -1,4 +1,8 @@
 //! The kernel's side: entry points, the maps, and the helpers behind safe functions.
+//!
+//! Each hook that sees packets has two programs. The first lets pass what belongs to a flow that is known, which most packets
+//! do; it is short and calls no function. What is not known it hands over, by a tail call, to the second, whose name ends in
+//! `_judge`: a stack of its own, of which it takes most. The array with the second bears its name.
 
 mod bytes;
 mod cgroup;

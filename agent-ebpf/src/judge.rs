@@ -20,9 +20,9 @@ mod related;
 pub use evaluate::{Evaluation, Subject, evaluate, guardrail};
 
 use crate::abi::{Address, Direction, End, Fragment, IDENTITY_WORLD, Party, Place, RULE_NONE, Reason, Stamp, Verdict};
-use crate::packet::{Bytes, Packet, Part, Plain, is_never_cut};
+use crate::packet::{Bytes, Packet, Part, is_never_cut};
 use crate::tables::Tables;
-use claim::{Claim, claim, is_foreign, is_misaddressed};
+use claim::{Claim, claim, is_foreign};
 use failsafe::names;
 use flow::judge_flow;
 
@@ -163,12 +163,20 @@ pub const fn local_end(sender: End, direction: Direction) -> End {
     }
 }
 
-/// The fast path: a plain packet of a flow whose local side was allowed under this generation, for this very cgroup or
-/// interface. `None` means that [`judge`] must look.
+/// The fast path: a plain packet ([`crate::packet::plain`]) of a flow whose local side was allowed under this generation, for
+/// this very cgroup or interface. `None` means that [`judge`] must look.
 #[inline(always)]
-pub fn known<T: Tables>(tables: &T, packet: &Plain, seen: Seen, direction: Direction) -> Option<Judgement> {
-    let sender = packet.sender;
-    let flow = tables.flow(&packet.key)?;
+pub fn known<T: Tables>(tables: &T, packet: &Packet, seen: Seen, direction: Direction) -> Option<Judgement> {
+    if packet.opens_tcp() {
+        return None;
+    }
+    // Copies of its own: of the packet in memory the compiler would write every field.
+    let (key, sender) = (packet.key, packet.sender());
+    let flow = match tables.flow(&key) {
+        Some(flow) => flow,
+        // What nobody answers (telemetry, say) stays an embryo for good.
+        None => tables.embryo(&key).filter(|flow| flow.is_left_as_it_is(key.protocol(), packet.tcp_flags, sender))?,
+    };
     let end = local_end(sender, direction);
     let is_same = match seen {
         Seen::Cgroup(cgroup) => flow.owner(end) == cgroup,
@@ -179,7 +187,7 @@ pub fn known<T: Tables>(tables: &T, packet: &Plain, seen: Seen, direction: Direc
     };
     let stamp = flow.stamp(end);
     let (control, now) = (tables.control(), tables.now());
-    if !is_same || !stamp.holds(control.generation) || !flow.is_alive(&control.settings, packet.key.protocol, now) {
+    if !is_same || !stamp.holds(control.generation) || !flow.is_alive(&control.settings, key.protocol(), now) {
         return None;
     }
     if seen != Seen::Address {
@@ -309,10 +317,7 @@ pub fn judge_in_place<T: Tables>(
     if kin == Kin::Flow && !local.is_denied_by_scope() {
         return Judgement::quiet(Reason::Related, direction);
     }
-    // A bridge floods, say. It must not make this workload the owner of another's end, who could then answer for it.
-    let is_misaddressed = direction == Direction::Ingress && is_misaddressed(tables, packet, local);
-    let vouches = local.seen != Seen::Address && !is_misaddressed;
-    judge_flow(tables, packet, local, vouches, direction, subject, &peer)
+    judge_flow(tables, packet, local, direction, subject, &peer)
 }
 
 /// Judges a system call that opens a flow, before there is a packet: the same egress decision.

@@ -16,7 +16,7 @@ pub use icmp::is_never_cut;
 pub use ip4::options_are_harmless;
 pub use ip6::{Headers, extensions};
 pub use link::{ETHERNET, Frame, Network, network, network_untagged};
-pub use plain::{Plain, plain};
+pub use plain::plain;
 
 use crate::abi::{Address, End, FlowKey, Fragment, FragmentKey, PortIndex, Reason};
 
@@ -124,7 +124,7 @@ pub struct Packet {
 impl Packet {
     /// Nothing: what a packet is parsed into.
     pub const EMPTY: Self = Self {
-        key: FlowKey { addresses: [Address::from_words([0; 4]); 2], ports: [0; 2], protocol: 0, reserved: [0; 3] },
+        key: FlowKey::EMPTY,
         sender: End::Low as u8,
         tcp_flags: 0,
         hops: 0,
@@ -175,7 +175,7 @@ impl Packet {
     #[inline(always)]
     #[must_use]
     pub const fn protocol(&self) -> u8 {
-        self.key.protocol
+        self.key.protocol()
     }
 
     /// A whole packet of these ends and this service, without anything else to it.
@@ -189,8 +189,8 @@ impl Packet {
     /// Gives the packet the ports and the protocol of its datagram.
     #[inline(always)]
     pub(crate) fn complete(&mut self, first: &Fragment) {
-        self.sender = self.key.set_ports(self.sender(), first.ports[0], first.ports[1]) as u8;
-        self.key.protocol = first.protocol;
+        let [source, destination] = first.ports;
+        self.sender = self.key.complete(self.sender(), first.protocol, source, destination) as u8;
         self.detail = first.detail;
     }
 

@@ -210,6 +210,14 @@ impl FlowCell {
         course.state() == State::Established && (protocol_number != protocol::TCP || goes_on)
     }
 
+    /// Whether this packet of `sender` would change neither the state of a flow that is not established yet nor the table that
+    /// it is in.
+    #[inline(always)]
+    pub fn is_left_as_it_is(&self, protocol_number: u8, tcp_flags: u8, sender: End) -> bool {
+        let course = self.course();
+        after(course, tcp_flags, sender) == course && !self.is_proven(protocol_number, tcp_flags, sender)
+    }
+
     /// The content as it is now.
     #[must_use]
     pub fn flow(&self) -> Flow {
@@ -288,6 +296,16 @@ mod tests {
         assert_eq!(steps(6, &handshake), [false, false, false, true]);
         let refused = [(low, tcp::SYN), (high, tcp::RST | tcp::ACK), (low, tcp::ACK)];
         assert_eq!(steps(6, &refused), [false, false, false]);
+    }
+
+    #[test]
+    fn what_nobody_answers_is_left_as_it_is_until_somebody_does() {
+        let (low, high) = (End::Low, End::High);
+        let cell = FlowCell::new(Flow::new(low, PortIndex(0), 0));
+        assert!(cell.is_left_as_it_is(17, 0, low) && !cell.is_left_as_it_is(17, 0, high));
+        assert!(cell.is_left_as_it_is(6, tcp::SYN, low) && !cell.is_left_as_it_is(6, tcp::SYN | tcp::ACK, high));
+        cell.follow(tcp::SYN | tcp::ACK, high, &SETTINGS, 0);
+        assert!(!cell.is_left_as_it_is(6, tcp::ACK, low), "it proves the connection");
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl Controller {
     /// A controller with its first policy; nothing is written yet.
     #[must_use]
     pub fn new(policy: PolicySet, mut registry: Registry, kernel: Kernel, audience: Audience) -> Self {
-        let (last_workload, last_identity) = kernel.tables.highest_numbers();
+        let (last_workload, identities) = kernel.tables.numbers_in_use();
         let mut tombstones = Tombstones::new(kernel.tables.longest_time_out(), TOMBSTONES);
         // Of an earlier agent's, nobody knows how old they are.
         let buried = kernel.tables.addresses().filter(|(_, party)| party.flags & Party::TOMBSTONE != 0);
@@ -134,7 +134,7 @@ impl Controller {
             policy,
             registry,
             uplinks: BTreeSet::new(),
-            numbers: Numbers::above(last_workload, last_identity, tombstones),
+            numbers: Numbers::above(last_workload, identities, tombstones),
             kernel,
             audience,
             started: Instant::now(),

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bulkhead_ebpf::abi::{Address, IDENTITY_WORLD, Identity, Party, Place};
+use bulkhead_ebpf::abi::{Address, IDENTITY_WORLD, Identity, MAX_IDENTITY, Party, Place};
 
 use crate::kernel::mirror::PrefixKey;
 use crate::policy::compile::{CompiledPolicy, GroupSet, TooLarge};
@@ -199,6 +199,13 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
     let leaving: Vec<(Address, Holding)> = if flips { leaving(&claims, numbers, held, &meanings) } else { Vec::new() };
     holdings.extend(leaving.iter().map(|(_, holding)| *holding));
     let assignment = numbers.identities.assign(&holdings, |number| held.meaning(number), flips);
+    if assignment.unnumbered > 0 {
+        warnings.push(format!(
+            "{} sets of groups and CIDRs have no identity, as all {MAX_IDENTITY} are taken: who is in them is denied \
+             altogether; use fewer groups or CIDRs in rules",
+            assignment.unnumbered
+        ));
+    }
     let number_of = |workload: &Workload, numbers: &mut Numbers| numbers.workload(&workload.name);
 
     numbers.adopt(inputs.workloads, held);

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod error;
 pub mod events;
 mod grace;
+mod identity_table;
 pub mod load;
 pub mod mirror;
 pub mod pin;

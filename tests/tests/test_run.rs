@@ -1,6 +1,6 @@
 //! The programs in the kernel, one packet at a time: what each of them answers, counts and remembers.
 
-use bulkhead_ebpf::abi::{Count, EMBRYOS, Hook, IDENTITY_WORLD, Identity, IdentityKey, Reason, Verdict};
+use bulkhead_ebpf::abi::{Count, EMBRYOS, Hook, IDENTITY_WORLD, Identity, Reason, Verdict};
 use bulkhead_ebpf::packet::tcp::{ACK, SYN};
 use bulkhead_tests::bench::harness::{Harness, LOCAL, PEER, PORT, SLOT_PEER, text};
 use bulkhead_tests::packet::{Ip, ethernet, tcp, udp};
@@ -101,7 +101,7 @@ fn a_flood_of_new_flows_evicts_no_established_one() {
     let mut harness = harness();
     let mut anyone = Identity { count: 1, ..Identity::NOBODY };
     anyone.slots[0] = SLOT_PEER;
-    harness.set("IDENTITIES", IdentityKey { identity: IDENTITY_WORLD, copy: 1 }, anyone).expect("the map has room");
+    harness.set_identity(IDENTITY_WORLD, anyone).expect("the map has room");
     let run = |program, frame: &[u8]| harness.run(program, frame, 1).expect("the program runs").0;
     let (from, to) = between(4, true);
     let answer = |flags| ethernet(&[], &Ip::new(&from, &to, tcp(PORT, 1_000, flags)).bytes());

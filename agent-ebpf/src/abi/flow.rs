@@ -32,52 +32,68 @@ impl End {
 }
 
 /// Key of `FLOWS` and `EMBRYOS`: protocol, addresses and ports with the ends in canonical order, so that one look-up serves either
-/// direction. Ports are in network order.
+/// direction.
+///
+/// Its words are written whole, as the kernel reads them: a processor waits for a word that was written in parts.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
-    /// Addresses, [`End::Low`] first.
-    pub addresses: [Address; 2],
-    /// Ports, [`End::Low`] first; an ICMP echo's identifier stands at the end that asks, 0 at the other; other ICMP messages
-    /// have their type and code at both.
-    pub ports: [u16; 2],
+    addresses: [Address; 2],
+    /// [`End::Low`]'s and the other's, each in network order; an ICMP echo's identifier stands at the end that asks, 0 at the
+    /// other; other ICMP messages have their type and code at both.
+    ports: u32,
     /// IP protocol number.
-    pub protocol: u8,
-    /// Always 0.
-    pub reserved: [u8; 3],
+    protocol: u32,
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 40);
 
 impl FlowKey {
-    /// The canonical key of a packet, and the end that sent it.
+    /// Nobody's.
+    pub const EMPTY: Self = Self { addresses: [Address::from_words([0; 4]); 2], ports: 0, protocol: 0 };
+
+    /// The canonical key of a packet, and the end that sent it. Ports are in network order.
     #[inline(always)]
     #[must_use]
     pub fn new(protocol: u8, source: (&Address, u16), destination: (&Address, u16)) -> (Self, End) {
+        Self::of_ports(protocol, source.0, destination.0, pair(source.1, destination.1))
+    }
+
+    /// The same with both ports in one word, as they lie in a packet.
+    #[inline(always)]
+    #[must_use]
+    pub fn of_ports(protocol: u8, source: &Address, destination: &Address, ports: u32) -> (Self, End) {
         let source_first =
-            if source.0 == destination.0 { source.1 <= destination.1 } else { source.0.before(destination.0) };
+            if source == destination { first(ports) <= second(ports) } else { source.before(destination) };
+        let protocol = protocol as u32;
         // Two whole keys rather than a choice of ends: the compiler then writes each word once, where it belongs.
         if source_first {
-            let (addresses, ports) = ([*source.0, *destination.0], [source.1, destination.1]);
-            (Self { addresses, ports, protocol, reserved: [0; 3] }, End::Low)
+            (Self { addresses: [*source, *destination], ports, protocol }, End::Low)
         } else {
-            let (addresses, ports) = ([*destination.0, *source.0], [destination.1, source.1]);
-            (Self { addresses, ports, protocol, reserved: [0; 3] }, End::High)
+            (Self { addresses: [*destination, *source], ports: ports.rotate_left(16), protocol }, End::High)
         }
     }
 
-    /// Gives the packet that `sender` sent its ports, and says which end that is now: between two sockets of one address
-    /// the ports are what is sorted.
+    /// IP protocol number.
     #[inline(always)]
     #[must_use]
-    pub fn set_ports(&mut self, sender: End, source: u16, destination: u16) -> End {
+    pub const fn protocol(&self) -> u8 {
+        self.protocol as u8
+    }
+
+    /// Gives the packet that `sender` sent its protocol and ports, and says which end that is now: between two sockets of one
+    /// address the ports are what is sorted.
+    #[inline(always)]
+    #[must_use]
+    pub fn complete(&mut self, sender: End, protocol: u8, source: u16, destination: u16) -> End {
+        self.protocol = protocol as u32;
         let is_low =
             if self.addresses[0] == self.addresses[1] { source <= destination } else { matches!(sender, End::Low) };
         if is_low {
-            self.ports = [source, destination];
+            self.ports = pair(source, destination);
             End::Low
         } else {
-            self.ports = [destination, source];
+            self.ports = pair(destination, source);
             End::High
         }
     }
@@ -97,10 +113,29 @@ impl FlowKey {
     #[must_use]
     pub const fn port(&self, end: End) -> u16 {
         match end {
-            End::Low => self.ports[0],
-            End::High => self.ports[1],
+            End::Low => first(self.ports),
+            End::High => second(self.ports),
         }
     }
+}
+
+/// Two ports in one word, in this order.
+#[inline(always)]
+const fn pair(first: u16, second: u16) -> u32 {
+    let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
+    u32::from_ne_bytes([a, b, c, d])
+}
+
+#[inline(always)]
+const fn first(ports: u32) -> u16 {
+    let [a, b, _, _] = ports.to_ne_bytes();
+    u16::from_ne_bytes([a, b])
+}
+
+#[inline(always)]
+const fn second(ports: u32) -> u16 {
+    let [_, _, c, d] = ports.to_ne_bytes();
+    u16::from_ne_bytes([c, d])
 }
 
 /// Value of `FLOWS` and `EMBRYOS`, as user space sees it. The packet path works on [`crate::track::FlowCell`], the same memory as
@@ -385,8 +420,8 @@ mod tests {
         let (a, b) = (Address::v4([10, 0, 0, 1]), Address::v4([10, 0, 0, 2]));
         for (x, y) in [(a, b), (b, a), (a, a)] {
             for (source, destination) in [(1, 2), (2, 1), (3, 3)] {
-                let (mut key, sender) = FlowKey::new(17, (&x, 0), (&y, 0));
-                let sender = key.set_ports(sender, source, destination);
+                let (mut key, sender) = FlowKey::new(0, (&x, 0), (&y, 0));
+                let sender = key.complete(sender, 17, source, destination);
                 assert_eq!((key, sender), FlowKey::new(17, (&x, source), (&y, destination)));
             }
         }

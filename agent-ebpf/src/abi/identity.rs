@@ -9,14 +9,16 @@ pub const CIDRS: u32 = 65_536;
 pub const CGROUPS: u32 = 16_384;
 /// Entries of the map `INTERFACES`.
 pub const INTERFACES: u32 = 16_384;
-/// Entries of the map `IDENTITIES`, both copies together.
+/// Entries of the map `IDENTITIES`, an array: both copies of every identity.
 pub const IDENTITIES: u32 = 131_072;
 /// Slots (named groups, CIDRs and entities) of one identity. A workload with more is denied altogether ([`Identity::FULL`]).
 pub const MAX_IDENTITY_SLOTS: usize = 32;
 /// Deny entries of all guardrails together. A policy that has more is refused whole.
 pub const DENY_ENTRIES: usize = 128;
-/// The highest number of an identity; after it numbers begin again.
-pub const MAX_IDENTITY: u32 = (1 << 30) - 1;
+/// The highest number of an identity. A number is given again once nobody has it and all others were given since.
+pub const MAX_IDENTITY: u32 = IDENTITIES / 2 - 2;
+/// The identity of those for whom no number is left: it has no entry in `IDENTITIES`, so that they are denied altogether.
+pub const IDENTITY_NONE: u32 = MAX_IDENTITY + 1;
 /// The highest number of a workload; after it numbers begin again.
 pub const MAX_WORKLOAD: u32 = (1 << 31) - 1;
 /// The identity of every address that no table knows.
@@ -51,12 +53,13 @@ impl Party {
 
     const FLAGS: u32 = Self::LOCAL | Self::HOST;
     const FLAGS_SHIFT: u32 = 30;
+    const IDENTITY: u32 = (1 << Self::FLAGS_SHIFT) - 1;
 
-    /// As one number: a function of a program can return no more. Identities are below 2^30 ([`MAX_IDENTITY`]).
+    /// As one number: a function of a program can return no more. Identities are at most [`IDENTITY_NONE`].
     #[inline(always)]
     #[must_use]
     pub const fn pack(&self) -> u64 {
-        let low = self.identity & MAX_IDENTITY | (self.flags & Self::FLAGS) << Self::FLAGS_SHIFT;
+        let low = self.identity & Self::IDENTITY | (self.flags & Self::FLAGS) << Self::FLAGS_SHIFT;
         (self.workload as u64) << 32 | low as u64
     }
 
@@ -65,7 +68,7 @@ impl Party {
     #[must_use]
     pub const fn unpack(number: u64) -> Self {
         let low = number as u32;
-        Self { identity: low & MAX_IDENTITY, workload: (number >> 32) as u32, flags: low >> Self::FLAGS_SHIFT }
+        Self { identity: low & Self::IDENTITY, workload: (number >> 32) as u32, flags: low >> Self::FLAGS_SHIFT }
     }
 }
 
@@ -95,26 +98,26 @@ impl Place {
 
     const FLAGS: u32 = Self::SCOPE | Self::SCOPE_DENIES | Self::STRICT_SOURCE;
 
-    /// As one number: a function of a program can return no more. Identities are below 2^30 ([`MAX_IDENTITY`]), numbers of
-    /// workloads below 2^31 ([`MAX_WORKLOAD`]).
+    const IDENTITY: u64 = (1 << 30) - 1;
+
+    /// As one number: a function of a program can return no more. Identities are at most [`IDENTITY_NONE`], numbers of
+    /// workloads [`MAX_WORKLOAD`].
     #[inline(always)]
     #[must_use]
     pub const fn pack(&self) -> u64 {
-        (self.workload as u64) << 33
-            | (self.identity as u64 & MAX_IDENTITY as u64) << 3
-            | (self.flags & Self::FLAGS) as u64
+        (self.workload as u64) << 33 | (self.identity as u64 & Self::IDENTITY) << 3 | (self.flags & Self::FLAGS) as u64
     }
 
     /// From one number.
     #[inline(always)]
     #[must_use]
     pub const fn unpack(number: u64) -> Self {
-        let identity = (number >> 3) as u32 & MAX_IDENTITY;
+        let identity = (number >> 3 & Self::IDENTITY) as u32;
         Self { workload: (number >> 33) as u32, identity, flags: number as u32 & Self::FLAGS }
     }
 }
 
-/// Key of `IDENTITIES`.
+/// What an entry of `IDENTITIES` is known by.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct IdentityKey {
@@ -124,7 +127,20 @@ pub struct IdentityKey {
     pub copy: u32,
 }
 
-const _: () = assert!(size_of::<IdentityKey>() == 8);
+impl IdentityKey {
+    /// The index into `IDENTITIES`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn index(self) -> u32 {
+        self.identity.wrapping_mul(2).wrapping_add(self.copy)
+    }
+
+    /// What the entry at an index is of.
+    #[must_use]
+    pub const fn at(index: u32) -> Self {
+        Self { identity: index / 2, copy: index % 2 }
+    }
+}
 
 /// Value of `IDENTITIES`: what one identity is, as a peer and as a subject.
 #[repr(C)]
@@ -160,6 +176,8 @@ impl Identity {
 
     /// The policy has guardrails: they are asked before any rule.
     pub const GUARDED: u16 = 64;
+    /// The entry of the array is in use: its number is somebody's.
+    pub const KNOWN: u16 = 128;
 
     /// No group, no slot: nobody that a rule names.
     pub const NOBODY: Self =
@@ -210,7 +228,7 @@ mod tests {
 
     #[test]
     fn parties_and_places_survive_as_one_number() {
-        for (identity, workload, flags) in [(0, 0, 0), (MAX_IDENTITY, MAX_WORKLOAD, 3), (7, 1, 2), (1, 0, 1)] {
+        for (identity, workload, flags) in [(0, 0, 0), (IDENTITY_NONE, MAX_WORKLOAD, 3), (7, 1, 2), (1, 0, 1)] {
             let party = Party { identity, workload, flags };
             assert_eq!(Party::unpack(party.pack()), party);
             let place = Place { identity, workload, flags: flags | Place::STRICT_SOURCE };

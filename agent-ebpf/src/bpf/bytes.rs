@@ -4,7 +4,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
-use bulkhead_ebpf::packet::{self, Bytes, ETHERNET, Frame, Headers, Network, Packet, Plain};
+use bulkhead_ebpf::packet::{self, Bytes, ETHERNET, Frame, Headers, Network, Packet};
 
 /// A socket buffer, at cgroup and tc hooks.
 pub(super) struct SkbBytes(pub(super) *mut __sk_buff);
@@ -38,9 +38,18 @@ impl Linear {
         Self { start, end, length: Self::TO_THE_END }
     }
 
-    /// A plain packet in an Ethernet frame without tags.
+    /// A plain packet of one IP version in an Ethernet frame without tags.
     #[inline(always)]
-    pub(super) fn plain_frame(&self) -> Option<Plain> {
+    pub(super) fn plain_frame_of(&self, network: Network) -> Option<Packet> {
+        match packet::network_untagged(self)? {
+            Frame::Ip(version, _) if version == network => packet::plain(self, ETHERNET, network),
+            _ => None,
+        }
+    }
+
+    /// The same of either version.
+    #[inline(always)]
+    pub(super) fn plain_frame(&self) -> Option<Packet> {
         match packet::network_untagged(self)? {
             Frame::Ip(Network::Ip4, _) => packet::plain(self, ETHERNET, Network::Ip4),
             Frame::Ip(Network::Ip6, _) => packet::plain(self, ETHERNET, Network::Ip6),
@@ -84,7 +93,28 @@ fn parse_into<B: Bytes>(bytes: &B, at: u32, is_v4: u32, packet: *mut Packet) -> 
     1
 }
 
+/// A plain packet into `packet`; 0 where it is another one.
+#[inline(always)]
+fn read_into(plain: Option<Packet>, packet: *mut Packet) -> u32 {
+    // SAFETY: as in `parse_into`.
+    let (Some(plain), Some(packet)) = (plain, unsafe { packet.as_mut() }) else { return 0 };
+    *packet = plain;
+    1
+}
+
 impl SkbBytes {
+    /// Reads a plain packet into `packet`, whose IP header is the first there is. False where it is another one.
+    #[inline(always)]
+    pub(super) fn plain(&self, network: Network, packet: &mut Packet) -> bool {
+        skb_plain(self.0, u32::from(network == Network::Ip4), packet) != 0
+    }
+
+    /// The same of an Ethernet frame.
+    #[inline(always)]
+    pub(super) fn plain_frame(&self, packet: &mut Packet) -> bool {
+        skb_plain_frame(self.0, packet) != 0
+    }
+
     /// Parses the whole packet into `packet`. False where it is malformed.
     #[inline(always)]
     pub(super) fn parse(&self, at: u32, network: Network, packet: &mut Packet) -> bool {
@@ -93,6 +123,12 @@ impl SkbBytes {
 }
 
 impl XdpBytes {
+    /// Reads a plain packet in an Ethernet frame into `packet`. False where it is another one.
+    #[inline(always)]
+    pub(super) fn plain_frame(&self, packet: &mut Packet) -> bool {
+        xdp_plain_frame(self.0, packet) != 0
+    }
+
     /// Parses the whole packet into `packet`. False where it is malformed.
     #[inline(always)]
     pub(super) fn parse(&self, at: u32, network: Network, packet: &mut Packet) -> bool {
@@ -133,6 +169,21 @@ impl Bytes for SkbBytes {
 #[inline(never)]
 extern "C" fn skb_parse(ctx: *mut __sk_buff, at: u32, is_v4: u32, packet: *mut Packet) -> u32 {
     parse_into(&SkbBytes(ctx), at, is_v4, packet)
+}
+
+/// As above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn skb_plain(ctx: *mut __sk_buff, is_v4: u32, packet: *mut Packet) -> u32 {
+    let network = if is_v4 != 0 { Network::Ip4 } else { Network::Ip6 };
+    read_into(packet::plain(&Linear::of_skb(ctx), 0, network), packet)
+}
+
+/// As above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn skb_plain_frame(ctx: *mut __sk_buff, packet: *mut Packet) -> u32 {
+    read_into(Linear::of_skb(ctx).plain_frame(), packet)
 }
 
 /// As above.
@@ -182,6 +233,13 @@ impl Bytes for XdpBytes {
 #[inline(never)]
 extern "C" fn xdp_parse(ctx: *mut xdp_md, at: u32, is_v4: u32, packet: *mut Packet) -> u32 {
     parse_into(&XdpBytes(ctx), at, is_v4, packet)
+}
+
+/// As above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn xdp_plain_frame(ctx: *mut xdp_md, packet: *mut Packet) -> u32 {
+    read_into(Linear::of_xdp(ctx).plain_frame(), packet)
 }
 
 /// As above.

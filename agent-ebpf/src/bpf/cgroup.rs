@@ -25,7 +25,8 @@ pub(super) fn of_packet(skb: *mut __sk_buff) -> u64 {
 #[inline(always)]
 pub(super) fn owner_of_packet(skb: *mut __sk_buff, cgroup: u64) -> Local {
     let generation = Kernel.generation();
-    Local::at(generation, Place::unpack(place_of_packet(skb, cgroup)), Seen::Cgroup(cgroup))
+    let place = own_place(cgroup).unwrap_or_else(|| Place::unpack(place_of_packet(skb, cgroup)));
+    Local::at(generation, place, Seen::Cgroup(cgroup))
 }
 
 /// The workload of the process that makes a system call.
@@ -34,7 +35,8 @@ pub(super) fn owner_of_call() -> Local {
     // SAFETY: the helper takes nothing and returns a number; at these hooks the current process makes the call.
     let cgroup = unsafe { bpf_get_current_cgroup_id() };
     let generation = Kernel.generation();
-    Local::at(generation, Place::unpack(place_of_call(cgroup)), Seen::Cgroup(cgroup))
+    let place = own_place(cgroup).unwrap_or_else(|| Place::unpack(place_of_call(cgroup)));
+    Local::at(generation, place, Seen::Cgroup(cgroup))
 }
 
 /// A function of its own: with a number for an answer the verifier walks through it once, and not with each ending anew
@@ -54,16 +56,20 @@ extern "C" fn place_of_call(cgroup: u64) -> u64 {
     nearest(cgroup, |level| unsafe { bpf_get_current_ancestor_cgroup_id(level) })
 }
 
-/// The host's own place where no ancestor is known.
+/// The place of a cgroup that is known itself.
+#[inline(always)]
+fn own_place(cgroup: u64) -> Option<Place> {
+    let mut place = tables::cgroup(cgroup)?;
+    // A slice may be a workload and a scope: its own processes are the workload's, what is below is not.
+    if place.workload != 0 {
+        place.flags &= !(Place::SCOPE | Place::SCOPE_DENIES);
+    }
+    Some(place)
+}
+
+/// The place of the nearest ancestor that is known; the host's own where none is.
 #[inline(always)]
 fn nearest(cgroup: u64, ancestor: impl Fn(i32) -> u64) -> u64 {
-    if let Some(mut place) = tables::cgroup(cgroup) {
-        // A slice may be a workload and a scope: its own processes are the workload's, what is below is not.
-        if place.workload != 0 {
-            place.flags &= !(Place::SCOPE | Place::SCOPE_DENIES);
-        }
-        return place.pack();
-    }
     let mut nearest = Place::default().pack();
     let mut level = 1;
     while level <= DEPTH {

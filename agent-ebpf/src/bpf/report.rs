@@ -129,12 +129,15 @@ fn warn_full<C: EbpfContext>(ctx: &C, workload: u32) {
 #[inline(always)]
 fn may_send() -> bool {
     let settings = &Kernel.control().settings;
+    if settings.events_per_second == 0 {
+        return false;
+    }
     let Some(budget) = tables::event_budget() else { return false };
-    let second = if settings.hz == 0 { 0 } else { (Kernel.now() / u64::from(settings.hz)) as u32 };
+    let now = Kernel.now() as u32;
     // SAFETY: this CPU's own slot; a program in an interrupt may make the budget wrong by one, the losses never.
     unsafe {
-        if (*budget).second != second {
-            (*budget).second = second;
+        if now.wrapping_sub((*budget).since) >= settings.hz {
+            (*budget).since = now;
             (*budget).sent = 0;
         }
         if (*budget).sent >= settings.events_per_second {

@@ -32,7 +32,7 @@ static CGROUPS: HashMap<u64, Place> = HashMap::with_max_entries(MAX_CGROUPS, NO_
 #[map]
 static INTERFACES: HashMap<u32, Place> = HashMap::with_max_entries(MAX_INTERFACES, NO_PREALLOC);
 #[map]
-static IDENTITIES: HashMap<IdentityKey, Identity> = HashMap::with_max_entries(MAX_IDENTITIES, NO_PREALLOC);
+static IDENTITIES: Array<Identity> = Array::with_max_entries(MAX_IDENTITIES, 0);
 /// Four classes to a value, because the kernel rounds array values up to eight bytes; one copy after the other.
 #[map]
 static PORT_CLASSES: Array<[u16; 4]> = Array::with_max_entries(PORT_INDEXES / 4 * 2, MMAPABLE);
@@ -68,7 +68,8 @@ mod budget {
     #[repr(C)]
     #[derive(Clone, Copy)]
     pub(in crate::bpf) struct Budget {
-        pub(in crate::bpf) second: u32,
+        /// Jiffies at which the second began, their lower half.
+        pub(in crate::bpf) since: u32,
         pub(in crate::bpf) sent: u32,
         pub(in crate::bpf) lost: u64,
     }
@@ -100,14 +101,18 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn party(&self, address: &Address) -> Party {
+        // SAFETY: entries are 12 bytes, copied out at once; an entry that is being replaced is read old or new.
+        if let Some(party) = unsafe { ADDRESSES.get(address) } {
+            return Party::unpack(party.pack());
+        }
         let [high, low] = address.halves();
-        Party::unpack(party_of(high, low))
+        Party::unpack(party_of_prefix(high, low))
     }
 
     #[inline(always)]
     fn identity(&self, key: &IdentityKey) -> Option<&Identity> {
-        // SAFETY: the agent writes an identity before anything refers to it, and removes it after nothing does.
-        unsafe { IDENTITIES.get(key) }
+        // The agent writes an identity before anything refers to it, and removes it after nothing does.
+        IDENTITIES.get(key.index()).filter(|identity| identity.has(Identity::KNOWN))
     }
 
     #[inline(always)]
@@ -196,16 +201,12 @@ impl Tables for Kernel {
     }
 }
 
-/// Who is behind an address, as a function of its own, for the same reason as [`evaluate_rules`]. Linux 6.1 takes no map's key
+/// Who is behind a prefix of an address, as a function of its own, for the same reason as [`evaluate_rules`]. Linux 6.1 takes no map's key
 /// from memory that such a function was handed, so that it is handed numbers.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn party_of(high: u64, low: u64) -> u64 {
+extern "C" fn party_of_prefix(high: u64, low: u64) -> u64 {
     let address = Address::from_halves([high, low]);
-    // SAFETY: entries are 12 bytes, copied out at once; an entry that is being replaced is read old or new.
-    if let Some(party) = unsafe { ADDRESSES.get(address) } {
-        return party.pack();
-    }
     CIDRS.get(lpm_trie::Key::new(128, address)).unwrap_or(&Party::WORLD).pack()
 }
 

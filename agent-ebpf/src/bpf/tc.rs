@@ -2,16 +2,24 @@
 //! the rest.
 
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
-use aya_ebpf::macros::classifier;
+use aya_ebpf::macros::{classifier, map};
+use aya_ebpf::maps::ProgramArray;
 use aya_ebpf::programs::TcContext;
 use bulkhead_ebpf::abi::{Direction, Hook, Reason, Verdict};
 use bulkhead_ebpf::judge::{self, Judgement, Local, Seen};
-use bulkhead_ebpf::packet::{self, Frame, Packet};
+use bulkhead_ebpf::packet::{self, Frame, Network, Packet};
 use bulkhead_ebpf::tables::Tables;
 
 use super::bytes::{Linear, SkbBytes};
 use super::tables::{self, Kernel};
 use super::{judge_packet, report};
+
+#[map]
+static TC_EGRESS_JUDGE: ProgramArray = ProgramArray::with_max_entries(1, 0);
+#[map]
+static TC_INGRESS_JUDGE: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+const ETH_P_IP: u32 = (0x0800u16).to_be() as u32;
 
 /// `TCX_NEXT` and `TC_ACT_UNSPEC`: later programs and filters run.
 const NEXT: i32 = -1;
@@ -19,28 +27,51 @@ const NEXT: i32 = -1;
 /// What the workload sends arrives at the host's end.
 #[classifier]
 fn tc_egress(ctx: TcContext) -> i32 {
+    pass_or(&ctx, Hook::TcEgress, Direction::Egress, &TC_EGRESS_JUDGE)
+}
+
+#[classifier]
+fn tc_egress_judge(ctx: TcContext) -> i32 {
     handle(&ctx, Hook::TcEgress, Direction::Egress)
 }
 
 /// What the workload receives leaves by the host's end.
 #[classifier]
 fn tc_ingress(ctx: TcContext) -> i32 {
+    pass_or(&ctx, Hook::TcIngress, Direction::Ingress, &TC_INGRESS_JUDGE)
+}
+
+#[classifier]
+fn tc_ingress_judge(ctx: TcContext) -> i32 {
     handle(&ctx, Hook::TcIngress, Direction::Ingress)
 }
 
-/// The established path, as a function of its own that the verifier goes through once: its key takes no room on the stack of
-/// the rest.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn tc_known(skb: *mut __sk_buff, interface: u32, is_egress: u32) -> u32 {
-    let (hook, direction) = match is_egress {
-        0 => (Hook::TcIngress, Direction::Ingress),
-        _ => (Hook::TcEgress, Direction::Egress),
+/// Lets pass what is known, and hands the rest over to `judge`.
+#[inline(always)]
+fn pass_or(ctx: &TcContext, hook: Hook, direction: Direction, judge: &ProgramArray) -> i32 {
+    let skb = ctx.skb.skb;
+    // SAFETY: the context pointer is the one the program was called with.
+    let (interface, protocol) = unsafe { ((*skb).ifindex, (*skb).protocol) };
+    let is_known = match protocol {
+        ETH_P_IP => known(skb, Network::Ip4, interface, hook, direction),
+        _ => known(skb, Network::Ip6, interface, hook, direction),
     };
-    let Some(plain) = Linear::of_skb(skb).plain_frame() else { return 0 };
-    let Some(judgement) = judge::known(&Kernel, &plain, Seen::Interface(interface), direction) else { return 0 };
+    if is_known {
+        return NEXT;
+    }
+    // SAFETY: nothing here has to be dropped.
+    unsafe { judge.tail_call(ctx, 0) };
+    // The agent has set it before this is attached.
+    TC_ACT_SHOT
+}
+
+/// The established path, once for each IP version: the compiler then knows half of each address of IPv4.
+#[inline(always)]
+fn known(skb: *mut __sk_buff, network: Network, interface: u32, hook: Hook, direction: Direction) -> bool {
+    let Some(plain) = Linear::of_skb(skb).plain_frame_of(network) else { return false };
+    let Some(judgement) = judge::known(&Kernel, &plain, Seen::Interface(interface), direction) else { return false };
     report::count(hook, &judgement, plain.length);
-    1
+    true
 }
 
 #[inline(always)]
@@ -50,11 +81,10 @@ fn handle(ctx: &TcContext, hook: Hook, direction: Direction) -> i32 {
     let (interface, length) = unsafe { ((*skb).ifindex, (*skb).len) };
     let bytes = SkbBytes(skb);
     let seen = Seen::Interface(interface);
-    if tc_known(skb, interface, u32::from(direction == Direction::Egress)) != 0 {
-        return NEXT;
-    }
     let mut packet = Packet::EMPTY;
-    let parsed = match packet::network(&bytes) {
+    let is_plain = bytes.plain_frame(&mut packet);
+    let parsed = match if is_plain { None } else { packet::network(&bytes) } {
+        _ if is_plain => Ok(()),
         Some(Frame::Ip(network, at)) if bytes.parse(at, network, &mut packet) => Ok(()),
         Some(Frame::Arp) => {
             report::count(hook, &Judgement::never_cut(direction), length);

@@ -3,28 +3,47 @@
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::macros::xdp;
+use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::maps::ProgramArray;
 use aya_ebpf::programs::XdpContext;
 use bulkhead_ebpf::abi::{Direction, Hook, Party};
 use bulkhead_ebpf::judge::{self, Judgement, Local, Seen};
-use bulkhead_ebpf::packet::{self, Frame, Packet, Part};
+use bulkhead_ebpf::packet::{self, Frame, Network, Packet, Part};
 use bulkhead_ebpf::tables::Tables;
 
 use super::bytes::{Linear, XdpBytes};
 use super::tables::Kernel;
 use super::{judge_packet, report};
 
+#[map]
+static UPLINK_JUDGE: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
 #[xdp(frags)]
 fn uplink(ctx: XdpContext) -> u32 {
-    let bytes = XdpBytes(ctx.ctx);
-    if uplink_known(ctx.ctx) != 0 {
+    let is_known = match packet::network_untagged(&Linear::of_xdp(ctx.ctx)) {
+        Some(Frame::Ip(Network::Ip4, _)) => known(ctx.ctx, Network::Ip4),
+        Some(Frame::Ip(Network::Ip6, _)) => known(ctx.ctx, Network::Ip6),
+        _ => false,
+    };
+    if is_known {
         return XDP_PASS;
     }
-    // Neither IP nor whole: for whom it is can't be seen or can't be trusted. The stack and the hooks behind decide.
-    let Some(Frame::Ip(network, at)) = packet::network(&bytes) else { return XDP_PASS };
+    // SAFETY: nothing here has to be dropped.
+    unsafe { UPLINK_JUDGE.tail_call(&ctx, 0) };
+    // The agent has set it before this is attached.
+    XDP_DROP
+}
+
+#[xdp(frags)]
+fn uplink_judge(ctx: XdpContext) -> u32 {
+    let bytes = XdpBytes(ctx.ctx);
     let mut packet = Packet::EMPTY;
-    if !bytes.parse(at, network, &mut packet) {
-        return XDP_PASS;
+    if !bytes.plain_frame(&mut packet) {
+        // Neither IP nor whole: for whom it is can't be seen or can't be trusted. The stack and the hooks behind decide.
+        let Some(Frame::Ip(network, at)) = packet::network(&bytes) else { return XDP_PASS };
+        if !bytes.parse(at, network, &mut packet) {
+            return XDP_PASS;
+        }
     }
     let generation = Kernel.generation();
     let receiver = Kernel.party(packet.destination());
@@ -45,14 +64,12 @@ fn uplink(ctx: XdpContext) -> u32 {
     if is_denied { XDP_DROP } else { XDP_PASS }
 }
 
-/// The established path, as a function of its own that the verifier goes through once: its key takes no room on the stack of
-/// the rest.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn uplink_known(frame: *mut xdp_md) -> u32 {
-    let Some(plain) = Linear::of_xdp(frame).plain_frame() else { return 0 };
+/// The established path, once for each IP version: the compiler then knows half of each address of IPv4.
+#[inline(always)]
+fn known(frame: *mut xdp_md, network: Network) -> bool {
+    let Some(plain) = Linear::of_xdp(frame).plain_frame_of(network) else { return false };
     let judgement = judge::known(&Kernel, &plain, Seen::Address, Direction::Ingress);
-    let Some(judgement) = judgement else { return 0 };
+    let Some(judgement) = judgement else { return false };
     report::count(Hook::Xdp, &judgement, plain.length);
-    1
+    true
 }

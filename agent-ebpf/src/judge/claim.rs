@@ -11,11 +11,16 @@ pub(super) fn is_foreign(local: &Local, peer: &Party) -> bool {
     local.seen == Seen::Address && peer.flags & (Party::LOCAL | Party::HOST) != 0
 }
 
-/// Whether a packet comes to a workload that is addressed to another one, or to none of its addresses where they are known.
+/// Whether the local side may say something about a packet's flow: not where it is known by address alone, nor where a packet
+/// comes in that is addressed to another workload, or to none of its own addresses where they are known. A bridge floods, say:
+/// that must not make this workload the owner of another's end, who could then answer for it.
 #[inline(never)]
-pub(super) fn is_misaddressed<T: Tables>(tables: &T, packet: &Packet, local: &Local) -> bool {
+pub(super) fn vouches<T: Tables>(tables: &T, packet: &Packet, local: &Local, direction: Direction) -> bool {
+    if local.seen == Seen::Address || direction == Direction::Egress {
+        return local.seen != Seen::Address;
+    }
     let addressee = tables.party(packet.destination());
-    addressee.workload != local.workload && (addressee.workload != 0 || local.flags & Place::STRICT_SOURCE != 0)
+    addressee.workload == local.workload || addressee.workload == 0 && local.flags & Place::STRICT_SOURCE == 0
 }
 
 /// What a local sender claims to be.
@@ -30,7 +35,7 @@ pub(super) enum Claim {
 }
 
 /// What the local sender claims to be by its source address.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn claim<T: Tables>(tables: &T, packet: &Packet, local: &Local, direction: Direction) -> Claim {
     if direction == Direction::Ingress || local.workload == 0 {
         return Claim::Own;

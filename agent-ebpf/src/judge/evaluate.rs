@@ -272,7 +272,7 @@ pub fn guardrail<T: Tables>(
 fn first<T: Tables>(tables: &T, peer: &Identity, key: &mut RuleKey, class: u16, flags: u32) -> u64 {
     key.row.class = class;
     let found = first_in_row(tables, peer, key, flags);
-    if found != 0 {
+    if found != 0 || class == CLASS_ANY {
         return found;
     }
     key.row.class = CLASS_ANY;

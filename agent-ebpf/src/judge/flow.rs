@@ -1,5 +1,6 @@
 //! A packet as part of its flow: what was decided before, what the rules say now, and what the table keeps of it.
 
+use super::claim::vouches;
 use super::failsafe::is_failsafe;
 use super::{Evaluation, Judgement, Local, Seen, Subject, local_end, of_stamp};
 use crate::abi::{Course, Direction, End, Flow, FlowKey, Party, Place, PortIndex, Reason, Side, Stamp, State, Verdict};
@@ -12,11 +13,12 @@ pub(super) fn judge_flow<T: Tables>(
     tables: &T,
     packet: &Packet,
     local: &Local,
-    vouches: bool,
     direction: Direction,
     subject: Subject,
     peer: &Party,
 ) -> Judgement {
+    // Only where something is to be written: it may take a look-up.
+    let vouches = || vouches(tables, packet, local, direction);
     let control = tables.control();
     let (key, sender) = (&packet.key, packet.sender());
     let end = local_end(sender, direction);
@@ -59,7 +61,7 @@ pub(super) fn judge_flow<T: Tables>(
     if let Some(flow) = alive {
         // No promise outlives a guardrail.
         if is_held || was_allowed && stamp.keeps() && flow.peer(end) == peer.workload && !evaluation.is_guarded() {
-            if vouches {
+            if vouches() {
                 match local.seen {
                     // Another hook judged this flow for the same workload.
                     Seen::Interface(interface) if is_held => flow.notice_interface(end, interface),
@@ -99,8 +101,8 @@ pub(super) fn judge_flow<T: Tables>(
     };
     if judgement.verdict == Verdict::Deny {
         if let Some(flow) = alive
-            && vouches
             && flow.stamp(end).workload() == local.workload
+            && vouches()
         {
             flow.revoke(end);
         }
@@ -115,7 +117,7 @@ pub(super) fn judge_flow<T: Tables>(
     if begins != Begins::Nothing && !packet.may_be_replied_to() {
         return judgement;
     }
-    if !vouches {
+    if !vouches() {
         return Judgement { is_news: false, ..judgement };
     }
     let (owner, interface) = match local.seen {

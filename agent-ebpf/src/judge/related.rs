@@ -31,7 +31,7 @@ pub(super) fn is_related<T: Tables, B: Bytes + ?Sized>(
     );
     let Some(flow) = tables.find(&key) else { return false };
     let (stamp, control) = (flow.stamp(end), tables.control());
-    if !flow.is_alive(&control.settings, key.protocol, tables.now()) {
+    if !flow.is_alive(&control.settings, key.protocol(), tables.now()) {
         return false;
     }
     if stamp.was_allowed_for(local.workload) && stamp.holds(local.generation) {
@@ -46,7 +46,7 @@ pub(super) fn is_related<T: Tables, B: Bytes + ?Sized>(
             Direction::Egress => end,
             Direction::Ingress => end.other(),
         };
-        PortIndex::new(key.protocol, u16::from_be(key.port(opener.other())))
+        PortIndex::new(key.protocol(), u16::from_be(key.port(opener.other())))
     };
     let peer = tables.party(key.address(end.other()));
     let is_kept = stamp.was_allowed_for(local.workload) && stamp.keeps() && flow.peer(end) == peer.workload;

@@ -36,10 +36,11 @@ struct Compiled {
 }
 
 impl Numbers {
-    /// Numbers above those that an earlier agent left in the kernel: nothing there may be taken for something else.
+    /// Numbers of workloads above those that an earlier agent left in the kernel, and other ones of identities: nothing there
+    /// may be taken for something else.
     #[must_use]
-    pub fn above(last_workload: u32, last_identity: u32, tombstones: Tombstones) -> Self {
-        let identities = Identities::above(last_identity);
+    pub fn above(last_workload: u32, identities: impl IntoIterator<Item = u32>, tombstones: Tombstones) -> Self {
+        let identities = Identities::beside(identities);
         Self { last_workload, identities, tombstones, may_adopt: true, ..Self::default() }
     }
 

@@ -170,7 +170,7 @@ impl<H: Held> Patcher<'_, H> {
     }
 
     fn intern(&mut self, meaning: Identity) -> u32 {
-        let (number, is_new) = self.numbers.identities.intern(&meaning);
+        let (number, is_new) = self.numbers.identities.intern(&meaning, |number| self.held.meaning(number));
         if is_new {
             self.patch.identities.push((number, meaning));
         }

@@ -191,7 +191,7 @@ fn a_later_agent_knows_a_workload_again_by_its_name_where_it_was() {
     let (web, other) = (workload("web", "web", "10.0.0.2", Some(7)), workload("other", "web", "10.0.0.3", None));
     let before = compute(groups(), &[web.clone(), other.clone()], &mut Numbers::default());
     let later = |workloads: &[Workload]| {
-        let mut numbers = Numbers::above(2, 10, Tombstones::default());
+        let mut numbers = Numbers::above(2, 1..=10, Tombstones::default());
         compute_after(groups(), workloads, &mut numbers, &before.contents).contents
     };
     let same = later(&[other.clone(), web.clone()]);
@@ -265,7 +265,7 @@ fn a_workload_in_more_groups_than_fit_is_denied_altogether() {
 
 #[test]
 fn an_address_that_leaves_a_workload_is_nobodys_until_its_time_is_over_or_somebody_has_it() {
-    let mut numbers = Numbers::above(0, 0, Tombstones::new(std::time::Duration::from_secs(600), 10));
+    let mut numbers = Numbers::above(0, [], Tombstones::new(std::time::Duration::from_secs(600), 10));
     let groups = || vec![group(1, "web", &[Peer::World, cidr("10.0.0.0/8"), Peer::Group(GroupId(1))])];
     let (web, other) = (workload("w", "web", "10.0.0.2", Some(7)), workload("o", "web", "10.0.0.3", Some(8)));
     let party = |desired: &Desired| desired.contents.addresses.get(&Address::from(ip("10.0.0.2"))).copied();

@@ -8,9 +8,10 @@ use aya::Pod;
 use aya::maps::MapData;
 
 use super::bpf::{Attr, Command, bpf};
+use super::mirror::Store;
 
 /// Entries a system call. More gains nothing, and the kernel copies them through buffers of its own.
-const BATCH: usize = 4_096;
+pub(super) const BATCH: usize = 4_096;
 /// A hash or trie with keys `K` and values `V` of just the kernel's sizes.
 #[derive(Debug)]
 pub(super) struct BatchMap<K, V> {
@@ -60,12 +61,8 @@ impl Walk {
     }
 }
 
-impl<K: Pod + Default, V: Pod + Default> BatchMap<K, V> {
-    /// Takes a map whose sizes must be those of `K` and `V`.
-    ///
-    /// # Errors
-    /// InvalidData: they are not, so another build of the programs made the map.
-    pub(super) fn new(data: MapData) -> io::Result<Self> {
+impl<K: Pod + Default, V: Pod + Default> Store<K, V> for BatchMap<K, V> {
+    fn new(data: MapData) -> io::Result<Self> {
         let info = data.info().map_err(io::Error::other)?;
         if info.key_size() as usize != size_of::<K>() || info.value_size() as usize != size_of::<V>() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "its keys or values have another size"));
@@ -73,26 +70,7 @@ impl<K: Pod + Default, V: Pod + Default> BatchMap<K, V> {
         Ok(Self { data, types: PhantomData })
     }
 
-    /// Every entry.
-    ///
-    /// # Errors
-    /// As `BPF_MAP_LOOKUP_BATCH`.
-    pub(super) fn entries(&self) -> io::Result<Vec<(K, V)>> {
-        let mut entries = Vec::new();
-        let mut walk = Walk::default();
-        loop {
-            entries.extend(self.some(&mut walk)?);
-            if walk.is_over() {
-                return Ok(entries);
-            }
-        }
-    }
-
-    /// The next few entries of a walk. One that is over begins again.
-    ///
-    /// # Errors
-    /// As `BPF_MAP_LOOKUP_BATCH`.
-    pub(super) fn some(&self, walk: &mut Walk) -> io::Result<Vec<(K, V)>> {
+    fn some(&self, walk: &mut Walk) -> io::Result<Vec<(K, V)>> {
         let (mut keys, mut values) = (vec![K::default(); BATCH], vec![V::default(); BATCH]);
         // Opaque, no longer than a key, and at least four bytes (generic_map_lookup_batch and
         // __htab_map_lookup_and_delete_batch in kernel/bpf).
@@ -122,11 +100,7 @@ impl<K: Pod + Default, V: Pod + Default> BatchMap<K, V> {
         }
     }
 
-    /// The value at a key; of a trie's, that of the longest prefix.
-    ///
-    /// # Errors
-    /// As `BPF_MAP_LOOKUP_ELEM`; that it is not there is none.
-    pub(super) fn get(&self, key: &K) -> io::Result<Option<V>> {
+    fn get(&self, key: &K) -> io::Result<Option<V>> {
         let (key, mut value) = (*key, V::default());
         let mut element = Element {
             map_fd: self.data.fd().as_fd().as_raw_fd().cast_unsigned(),
@@ -142,11 +116,7 @@ impl<K: Pod + Default, V: Pod + Default> BatchMap<K, V> {
         }
     }
 
-    /// Writes entries. What stands before the first that fails is written.
-    ///
-    /// # Errors
-    /// As `BPF_MAP_UPDATE_ELEM`: E2BIG or ENOSPC where the map is full.
-    pub(super) fn update(&self, entries: &[(K, V)]) -> io::Result<()> {
+    fn update(&self, entries: &[(K, V)]) -> io::Result<()> {
         for chunk in entries.chunks(BATCH) {
             let mut keys: Vec<K> = chunk.iter().map(|(key, _)| *key).collect();
             let mut values: Vec<V> = chunk.iter().map(|(_, value)| *value).collect();
@@ -157,11 +127,7 @@ impl<K: Pod + Default, V: Pod + Default> BatchMap<K, V> {
         Ok(())
     }
 
-    /// Deletes entries; one that is not there is as good as deleted.
-    ///
-    /// # Errors
-    /// As `BPF_MAP_DELETE_ELEM`.
-    pub(super) fn delete(&self, keys: &[K]) -> io::Result<()> {
+    fn delete(&self, keys: &[K]) -> io::Result<()> {
         let mut rest = keys;
         while !rest.is_empty() {
             let mut chunk: Vec<K> = rest[..rest.len().min(BATCH)].to_vec();
@@ -176,7 +142,9 @@ impl<K: Pod + Default, V: Pod + Default> BatchMap<K, V> {
         }
         Ok(())
     }
+}
 
+impl<K: Pod + Default, V: Pod + Default> BatchMap<K, V> {
     fn batch(&self, count: usize) -> Batch {
         Batch {
             in_batch: 0,

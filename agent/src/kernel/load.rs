@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::thread;
 
+use aya::maps::{MapError, ProgramArray};
 use aya::programs::{Program, ProgramError};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
@@ -14,7 +15,7 @@ use super::pin::Pins;
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs"));
 
 /// Maps that are pinned, so that a later agent finds them as they are.
-pub const MAPS: [&str; 17] = [
+pub const MAPS: [&str; 22] = [
     "CONTROL",
     "ADDRESSES",
     "CIDRS",
@@ -32,6 +33,21 @@ pub const MAPS: [&str; 17] = [
     "RULE_HITS",
     "EVENTS",
     "EVENT_BUDGET",
+    "CGROUP_EGRESS_JUDGE",
+    "CGROUP_INGRESS_JUDGE",
+    "TC_EGRESS_JUDGE",
+    "TC_INGRESS_JUDGE",
+    "UPLINK_JUDGE",
+];
+
+/// The programs that judge what those of the hooks hand over, with the array by which they do; the hook's own program is named
+/// the same without the ending. A pin keeps each array, which the kernel empties where nobody has it open.
+const JUDGES: [(&str, &str); 5] = [
+    ("cgroup_egress_judge", "CGROUP_EGRESS_JUDGE"),
+    ("cgroup_ingress_judge", "CGROUP_INGRESS_JUDGE"),
+    ("tc_egress_judge", "TC_EGRESS_JUDGE"),
+    ("tc_ingress_judge", "TC_INGRESS_JUDGE"),
+    ("uplink_judge", "UPLINK_JUDGE"),
 ];
 
 /// The oldest kernel whose verifier is known to take the programs.
@@ -59,15 +75,15 @@ pub fn load(pins: &Pins, max_flows: u32) -> Result<Ebpf, KernelError> {
 }
 
 /// Loads those of the programs that are wanted and not loaded yet, side by side: the kernel's verifier takes most of an
-/// agent's start, and uses one CPU for each program.
+/// agent's start, and uses one CPU for each program. Who wants a hook's program wants the one that judges for it.
 ///
 /// # Errors
-/// [`KernelError::Program`].
+/// [`KernelError::Program`], [`KernelError::Map`].
 pub fn load_programs(ebpf: &mut Ebpf, is_wanted: impl Fn(&str) -> bool) -> Result<(), KernelError> {
     thread::scope(|scope| {
         let loading: Vec<_> = ebpf
             .programs_mut()
-            .filter(|(name, program)| is_wanted(name) && program.fd().is_err())
+            .filter(|(name, program)| is_wanted(name.trim_end_matches("_judge")) && program.fd().is_err())
             .map(|(name, program)| (name.to_owned(), scope.spawn(move || load_program(program))))
             .collect();
         for (name, thread) in loading {
@@ -78,8 +94,26 @@ pub fn load_programs(ebpf: &mut Ebpf, is_wanted: impl Fn(&str) -> bool) -> Resul
             };
             result.map_err(failed)?;
         }
-        Ok(())
-    })
+        Ok::<_, KernelError>(())
+    })?;
+    set_judges(ebpf)
+}
+
+/// Has the programs of the hooks find those that judge, as far as they are loaded. Nothing is attached before that; an earlier
+/// agent's programs find this one's from here on.
+///
+/// # Errors
+/// [`KernelError::Map`].
+pub fn set_judges(ebpf: &mut Ebpf) -> Result<(), KernelError> {
+    for (name, map) in JUDGES {
+        let failed = |source| KernelError::Map { map, operation: "writing", source };
+        let Some(program) = ebpf.program(name).and_then(|program| program.fd().ok()) else { continue };
+        let program = program.try_clone().map_err(|error| failed(MapError::IoError(error)))?;
+        let array = ebpf.map_mut(map).expect("the object has an array for each of them");
+        let mut array = ProgramArray::try_from(array).map_err(failed)?;
+        array.set(0, &program, 0).map_err(failed)?;
+    }
+    Ok(())
 }
 
 fn load_program(program: &mut Program) -> Result<(), ProgramError> {

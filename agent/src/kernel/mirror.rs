@@ -10,7 +10,7 @@ use aya::Pod;
 use aya::maps::{MapData, MapError, MapType};
 use bulkhead_ebpf::abi::Address;
 
-use super::batch::BatchMap;
+use super::batch::{BatchMap, Walk};
 use super::error::KernelError;
 use super::pin::Pins;
 use audit::Progress;
@@ -36,17 +36,67 @@ impl PrefixKey {
 // SAFETY: repr(C) of two types without padding that may hold any bits.
 unsafe impl Pod for PrefixKey {}
 
+/// A map, as what its entries are and not as how the kernel keeps them.
+pub(super) trait Store<K, V>: Sized {
+    /// Whether a walk sees every entry that there could be, used or not.
+    const IS_ARRAY: bool = false;
+
+    /// Takes the map.
+    ///
+    /// # Errors
+    /// InvalidData: its sizes are others, so another build of the programs made it.
+    fn new(data: MapData) -> io::Result<Self>;
+
+    /// The next few entries of a walk. One that is over begins again.
+    ///
+    /// # Errors
+    /// As `BPF_MAP_LOOKUP_BATCH`.
+    fn some(&self, walk: &mut Walk) -> io::Result<Vec<(K, V)>>;
+
+    /// The value at a key; of a trie's, that of the longest prefix.
+    ///
+    /// # Errors
+    /// As `BPF_MAP_LOOKUP_ELEM`; that it is not there is none.
+    fn get(&self, key: &K) -> io::Result<Option<V>>;
+
+    /// Writes entries. What stands before the first that fails is written.
+    ///
+    /// # Errors
+    /// As `BPF_MAP_UPDATE_ELEM`: E2BIG or ENOSPC where the map is full.
+    fn update(&self, entries: &[(K, V)]) -> io::Result<()>;
+
+    /// Deletes entries; one that is not there is as good as deleted.
+    ///
+    /// # Errors
+    /// As `BPF_MAP_DELETE_ELEM`.
+    fn delete(&self, keys: &[K]) -> io::Result<()>;
+
+    /// Every entry.
+    ///
+    /// # Errors
+    /// As [`Self::some`].
+    fn entries(&self) -> io::Result<Vec<(K, V)>> {
+        let (mut entries, mut walk) = (Vec::new(), Walk::default());
+        loop {
+            entries.extend(self.some(&mut walk)?);
+            if walk.is_over() {
+                return Ok(entries);
+            }
+        }
+    }
+}
+
 /// A map and its content.
 #[derive(Debug)]
-pub struct Mirror<K, V> {
+pub(super) struct Mirror<K, V, S = BatchMap<K, V>> {
     name: &'static str,
-    map: BatchMap<K, V>,
+    map: S,
     is_trie: bool,
     content: HashMap<K, V>,
     progress: Progress,
 }
 
-impl<K: Pod + Default + Eq + Hash, V: Pod + Default + PartialEq> Mirror<K, V> {
+impl<K: Pod + Eq + Hash, V: Pod + PartialEq, S: Store<K, V>> Mirror<K, V, S> {
     /// Opens a pinned map and reads what it holds, from an earlier agent perhaps.
     ///
     /// # Errors
@@ -56,7 +106,7 @@ impl<K: Pod + Default + Eq + Hash, V: Pod + Default + PartialEq> Mirror<K, V> {
         let data = MapData::from_pin(pins.map(name)).map_err(|source| fail("opening", source))?;
         let is_trie =
             data.info().and_then(|info| info.map_type()).map_err(|source| fail("opening", source))? == MapType::LpmTrie;
-        let map = BatchMap::new(data).map_err(|source| fail("opening", MapError::IoError(source)))?;
+        let map = S::new(data).map_err(|source| fail("opening", MapError::IoError(source)))?;
         let entries = map.entries().map_err(|source| fail("reading", MapError::IoError(source)))?;
         Ok(Self { name, map, is_trie, content: entries.into_iter().collect(), progress: Progress::default() })
     }
@@ -64,14 +114,6 @@ impl<K: Pod + Default + Eq + Hash, V: Pod + Default + PartialEq> Mirror<K, V> {
     /// What the map holds.
     pub const fn content(&self) -> &HashMap<K, V> {
         &self.content
-    }
-
-    /// Writes one entry, unless it is there already. True where it was not.
-    ///
-    /// # Errors
-    /// [`KernelError::Map`]: the map is full.
-    pub fn set(&mut self, key: K, value: V) -> Result<bool, KernelError> {
-        self.set_all([(key, value)])
     }
 
     /// Writes those entries that are not there already. True where any was not.

@@ -12,19 +12,20 @@
 //! Without a change of policy only the last step is needed, and the generation then grows by two: the same copy holds, and
 //! flows are judged again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aya::maps::{Array, Map, MapData, MapError};
 use bulkhead_ebpf::abi::{
-    Address, Control, FAILSAFE, Identity, IdentityKey, PORT_INDEXES, Party, Place, Row, RowKey, RuleKey, RuleRef,
-    Settings,
+    Address, Control, FAILSAFE, IDENTITY_NONE, Identity, IdentityKey, PORT_INDEXES, Party, Place, Row, RowKey, RuleKey,
+    RuleRef, Settings,
 };
 
 use super::error::KernelError;
 use super::grace::let_packets_end;
+use super::identity_table::IdentityTable;
 use super::mirror::{Mirror, PrefixKey};
 use super::pin::Pins;
 use super::shared::Shared;
@@ -46,7 +47,7 @@ pub struct Tables {
     lengths: Lengths,
     cgroups: Mirror<u64, Place>,
     interfaces: Mirror<u32, Place>,
-    identities: Mirror<IdentityKey, Identity>,
+    identities: Mirror<IdentityKey, Identity, IdentityTable>,
     rows: Mirror<RowKey, Row>,
     rules: Mirror<RuleKey, RuleRef>,
     ports: Shared<u16>,
@@ -101,16 +102,21 @@ impl Tables {
         })
     }
 
-    /// The highest numbers of a workload and of an identity that an earlier agent left in the maps.
+    /// The highest number of a workload, and the numbers of identities, that an earlier agent left in the maps.
     #[must_use]
-    pub fn highest_numbers(&self) -> (u32, u32) {
+    pub fn numbers_in_use(&self) -> (u32, HashSet<u32>) {
         let parties = self.addresses.content().values().chain(self.cidrs.content().values());
         let places = self.cgroups.content().values().chain(self.interfaces.content().values());
         let numbers = parties
             .map(|party| (party.workload, party.identity))
             .chain(places.map(|place| (place.workload, place.identity)));
-        let identities = self.identities.content().keys().map(|key| (0, key.identity));
-        numbers.chain(identities).fold((0, 0), |(a, b), (workload, identity)| (a.max(workload), b.max(identity)))
+        let (mut last, mut identities) = (0, HashSet::new());
+        identities.extend(self.identities.content().keys().map(|key| key.identity));
+        for (workload, identity) in numbers {
+            last = last.max(workload);
+            identities.insert(identity);
+        }
+        (last, identities)
     }
 
     /// Sets the counters of these rules to zero: their numbers are given to other rules from here on.
@@ -335,7 +341,8 @@ impl Tables {
         let known = self.identities.content();
         let meanings: Vec<(IdentityKey, Identity)> = old_of_new
             .iter()
-            .filter(|(new, old)| new != old)
+            // Who has no number, or had none, is denied, and nothing is to be said of it.
+            .filter(|(new, old)| new != old && **new != IDENTITY_NONE && **old != IDENTITY_NONE)
             .map(|(new, old)| (IdentityKey { identity: *new, copy }, IdentityKey { identity: *old, copy }))
             .filter(|(new, _)| !known.contains_key(new))
             .map(|(new, old)| (new, known.get(&old).copied().unwrap_or(Identity::NOBODY)))

@@ -4,12 +4,15 @@
 //! tables that is in force. So a number must not change hands when the policy flips: holders that shared a number and now
 //! differ are split beforehand, the new numbers meaning the old set in the old copy.
 //!
+//! Numbers are small, as they are the indices of an array, and so they are given again: as late as there are others, and never
+//! while somebody has them or the copy in force knows them.
+//!
 //! Holders are many (a million addresses) and what they hold is little, so nothing is kept of a holder: what counts is the
 //! number that it holds in the kernel today, and what it shall mean.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use bulkhead_ebpf::abi::{IDENTITY_WORLD, Identity, MAX_IDENTITY};
+use bulkhead_ebpf::abi::{IDENTITY_NONE, IDENTITY_WORLD, Identity, MAX_IDENTITY};
 
 /// The number that a holder has in the kernel today, if any, and what it shall mean.
 pub type Holding = (Option<u32>, Identity);
@@ -18,12 +21,14 @@ pub type Holding = (Option<u32>, Identity);
 #[derive(Debug)]
 pub struct Identities {
     by_meaning: HashMap<Identity, u32>,
+    /// Those that must not be given, whatever they mean.
+    used: HashSet<u32>,
     next: u32,
 }
 
 impl Default for Identities {
     fn default() -> Self {
-        Self::above(IDENTITY_WORLD)
+        Self::beside([])
     }
 }
 
@@ -33,6 +38,8 @@ pub struct Assignment {
     numbers: HashMap<Holding, u32>,
     /// What each number means.
     pub meanings: HashMap<u32, Identity>,
+    /// Holdings for which no number was left: theirs is [`IDENTITY_NONE`], by which they are denied altogether.
+    pub unnumbered: usize,
 }
 
 impl Assignment {
@@ -44,10 +51,12 @@ impl Assignment {
 }
 
 impl Identities {
-    /// Numbers from above `last`.
+    /// Other numbers than those that an earlier agent gave.
     #[must_use]
-    pub fn above(last: u32) -> Self {
-        Self { by_meaning: HashMap::new(), next: if last < MAX_IDENTITY { last + 1 } else { IDENTITY_WORLD + 1 } }
+    pub fn beside(given: impl IntoIterator<Item = u32>) -> Self {
+        let used: HashSet<u32> = given.into_iter().collect();
+        let last = used.iter().copied().filter(|number| *number <= MAX_IDENTITY).max();
+        Self { by_meaning: HashMap::new(), used, next: after(last.unwrap_or(IDENTITY_WORLD)) }
     }
 
     /// Numbers all distinct holdings anew. `means_today` says what a number means in the copy in force.
@@ -61,6 +70,7 @@ impl Identities {
     ) -> Assignment {
         let mut assignment = Assignment::default();
         self.by_meaning.clear();
+        self.used.extend(holdings.iter().filter_map(|(old, _)| *old));
         // Whoever means what it meant before keeps its number.
         for holding @ (old, meaning) in holdings {
             if let Some(old) = old
@@ -85,24 +95,53 @@ impl Identities {
             };
             let number = match old {
                 Some(old) if flips && may_stay(*old) => *old,
-                Some(_) if flips => fresh(&mut self.next),
-                _ => *self.by_meaning.entry(*meaning).or_insert_with(|| fresh(&mut self.next)),
+                Some(_) if flips => self.fresh(&means_today),
+                _ => match self.by_meaning.get(meaning) {
+                    Some(number) => *number,
+                    None => {
+                        let number = self.fresh(&means_today);
+                        self.by_meaning.insert(*meaning, number);
+                        number
+                    }
+                },
             };
-            assignment.meanings.insert(number, *meaning);
+            if number == IDENTITY_NONE {
+                assignment.unnumbered += 1;
+            } else {
+                assignment.meanings.insert(number, *meaning);
+            }
             assignment.numbers.insert(*holding, number);
         }
+        self.by_meaning.retain(|_, number| *number != IDENTITY_NONE);
         for (number, meaning) in &assignment.meanings {
             self.by_meaning.entry(*meaning).or_insert(*number);
         }
+        self.used = assignment.meanings.keys().copied().collect();
         assignment
     }
 
-    /// The number for a meaning while no policy changes, and whether it is a new one.
-    pub fn intern(&mut self, meaning: &Identity) -> (u32, bool) {
+    /// A number that nobody has and that means nothing today; [`IDENTITY_NONE`] where none is left.
+    fn fresh(&mut self, means_today: impl Fn(u32) -> Option<Identity>) -> u32 {
+        for _ in IDENTITY_WORLD..MAX_IDENTITY {
+            let number = self.next;
+            self.next = after(number);
+            if !self.used.contains(&number) && means_today(number).is_none() {
+                self.used.insert(number);
+                return number;
+            }
+        }
+        IDENTITY_NONE
+    }
+
+    /// The number for a meaning while no policy changes, and whether it is a new one. `means_today` as for [`Self::assign`].
+    pub fn intern(&mut self, meaning: &Identity, means_today: impl Fn(u32) -> Option<Identity>) -> (u32, bool) {
         if let Some(number) = self.by_meaning.get(meaning) {
             return (*number, false);
         }
-        let number = fresh(&mut self.next);
+        let number = self.fresh(means_today);
+        if number == IDENTITY_NONE {
+            return (number, false);
+        }
         self.by_meaning.insert(*meaning, number);
         (number, true)
     }
@@ -114,10 +153,9 @@ impl Identities {
     }
 }
 
-fn fresh(next: &mut u32) -> u32 {
-    let number = *next;
-    *next = if number < MAX_IDENTITY { number + 1 } else { IDENTITY_WORLD + 1 };
-    number
+/// The number to try after this one.
+const fn after(number: u32) -> u32 {
+    if number < MAX_IDENTITY { number + 1 } else { IDENTITY_WORLD + 1 }
 }
 
 #[cfg(test)]
@@ -159,6 +197,31 @@ mod tests {
         assert_eq!(world.held["a"], world.held["b"]);
         assert_ne!(world.held["a"], world.held["c"]);
         assert_eq!(world.meanings.len(), 2);
+    }
+
+    #[test]
+    fn a_number_is_given_again_once_all_others_were_and_to_nobody_who_would_share_it() {
+        let mut identities = Identities::beside([MAX_IDENTITY - 1]);
+        let mut meanings = HashMap::new();
+        let holdings = BTreeSet::from([(None, meaning(1))]);
+        assert_eq!(identities.assign(&holdings, |_| None, false).number(&(None, meaning(1))), MAX_IDENTITY);
+        meanings.insert(MAX_IDENTITY, meaning(1));
+        meanings.insert(1, meaning(2));
+        let today = |number: u32| meanings.get(&number).copied();
+        assert_eq!(identities.intern(&meaning(3), today), (2, true), "1 means something in the copy in force");
+        assert_eq!(identities.intern(&meaning(1), today), (MAX_IDENTITY, false));
+    }
+
+    #[test]
+    fn who_comes_when_every_number_is_taken_gets_none() {
+        let mut identities = Identities::beside(1..=MAX_IDENTITY);
+        let today = |_| None;
+        assert_eq!(identities.intern(&meaning(1), today), (IDENTITY_NONE, false));
+        let mut identities = Identities::beside(1..=MAX_IDENTITY);
+        let holdings = BTreeSet::from([(None, meaning(1)), (Some(7), meaning(2))]);
+        let assignment = identities.assign(&holdings, today, true);
+        assert_eq!((assignment.unnumbered, assignment.meanings.len()), (2, 0));
+        assert_eq!(identities.intern(&meaning(1), today), (1, true), "and a number as soon as there is one");
     }
 
     #[test]

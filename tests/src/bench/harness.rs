@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use aya::maps::{Array, HashMap as KernelHash, Map, PerCpuArray};
 use aya::programs::{Program, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader, Pod};
-use bulkhead::kernel::load::OBJECT;
+use bulkhead::kernel::load::{OBJECT, set_judges};
 use bulkhead_ebpf::abi::{
     Address, CLASS_ANY, COUNTERS, Control, Count, Direction, Flow, FlowKey, Hook, IDENTITY_WORLD, Identity,
     IdentityKey, Party, Place, PortIndex, Reason, Row, RowKey, RuleKey, RuleRef, Settings, Verdict, counter_parts,
@@ -83,7 +83,7 @@ impl Harness {
         };
         let subject = Identity { subject: 1, flags: Identity::GOVERNED | Identity::RESTRICTED_EGRESS, ..peer(11) };
         for (identity, meaning) in [(IDENTITY_WORLD, peer(0)), (1, subject), (2, peer(SLOT_PEER))] {
-            self.set("IDENTITIES", IdentityKey { identity, copy: 1 }, meaning)?;
+            self.set_identity(identity, meaning)?;
         }
         let mut row = Row::EMPTY;
         row.allow(SLOT_PEER);
@@ -116,6 +116,16 @@ impl Harness {
     pub fn set<K: Pod, V: Pod>(&mut self, map: &str, key: K, value: V) -> Result<()> {
         let mut map_ref: KernelHash<_, K, V> = self.map(map)?.try_into()?;
         map_ref.insert(key, value, 0).with_context(|| format!("writing {map}"))
+    }
+
+    /// Writes what an identity means in the copy in force.
+    ///
+    /// # Errors
+    /// [`aya::maps::MapError`].
+    pub fn set_identity(&mut self, identity: u32, meaning: Identity) -> Result<()> {
+        let meaning = Identity { flags: meaning.flags | Identity::KNOWN, ..meaning };
+        let mut identities: Array<_, Identity> = self.map("IDENTITIES")?.try_into()?;
+        identities.set(IdentityKey { identity, copy: 1 }.index(), meaning, 0).context("writing IDENTITIES")
     }
 
     /// Writes an entry of the baseline's table.
@@ -240,6 +250,7 @@ fn load(object: &[u8]) -> Result<Ebpf> {
         }
         .with_context(|| format!("loading program {name}"))?;
     }
+    set_judges(&mut ebpf)?;
     Ok(ebpf)
 }
 

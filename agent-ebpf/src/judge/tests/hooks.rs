@@ -77,3 +77,20 @@ fn every_denied_packet_is_news_and_a_known_one_is_not() {
     }
     assert_eq!(world.news.borrow()[news..], [deny(NoRule), deny(NoRule)]);
 }
+
+#[test]
+fn a_flow_that_nobody_answers_is_known_until_an_answer_comes() {
+    let mut world = World::new();
+    world.allow_out(WEB, API, DNS);
+    let query = packet(WEB, API, udp(40_000, 53));
+    assert!(!world.knows(WEB, &query));
+    assert_eq!(world.sends(WEB, &query), allow(Rule));
+    assert!(world.knows(WEB, &query));
+    assert_eq!((world.embryos(), world.flows()), (1, 0));
+    world.flip();
+    assert!(!world.knows(WEB, &query), "a policy is asked anew");
+    assert_eq!(world.sends(WEB, &query), allow(Rule));
+    assert_eq!(world.receives(WEB, &packet(API, WEB, udp(53, 40_000))), allow(Established));
+    assert_eq!((world.embryos(), world.flows()), (0, 1));
+    assert!(world.knows(WEB, &query));
+}

@@ -309,6 +309,14 @@ impl World {
         self.note(&judgement)
     }
 
+    /// Whether a packet that `who` sends is known to belong to a flow, without a judgement.
+    pub(super) fn knows(&self, who: Who, packet: &Ip) -> bool {
+        let bytes = packet.bytes();
+        let network = if bytes[0] >> 4 == 4 { Network::Ip4 } else { Network::Ip6 };
+        let seen = Seen::Cgroup(cgroup(who));
+        plain(&bytes[..], 0, network).and_then(|packet| known(self, &packet, seen, Direction::Egress)).is_some()
+    }
+
     /// `who` calls connect or sendmsg.
     pub(super) fn calls(&self, who: Who, destination: Address, service: (u8, u16)) -> Outcome {
         let ports = (0, service.1.to_be());

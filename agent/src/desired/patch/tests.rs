@@ -131,7 +131,7 @@ fn after_any_sequence_of_changes_a_patch_ends_where_computing_everything_would()
         let mut dice = Dice(seed);
         let mut registry = Registry::new(vec![ManagedScope { path: "system.slice".to_owned(), denies: seed % 2 == 0 }]);
         registry.declare(&policy);
-        let mut numbers = Numbers::above(0, 0, Tombstones::new(Duration::from_secs(600), 1_000));
+        let mut numbers = Numbers::above(0, [], Tombstones::new(Duration::from_secs(600), 1_000));
         let Desired { mut contents, mut state } = everything(&registry, &policy, &mut numbers, &Nothing);
         for step in 0..60 {
             let change = change(&mut dice);

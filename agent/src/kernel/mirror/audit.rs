@@ -8,8 +8,8 @@ use std::hash::Hash;
 
 use aya::Pod;
 
-use super::Mirror;
-use crate::kernel::batch::Walk;
+use super::{Mirror, Store};
+use crate::kernel::batch::{BATCH, Walk};
 use crate::kernel::error::KernelError;
 
 /// A map with so few entries is compared as a whole each time. Larger ones are compared in parts, that the agent's other work
@@ -25,15 +25,15 @@ pub(super) struct Progress {
     looked_up: usize,
 }
 
-impl<K: Pod + Default + Eq + Hash, V: Pod + Default + PartialEq> Mirror<K, V> {
+impl<K: Pod + Eq + Hash, V: Pod + PartialEq, S: Store<K, V>> Mirror<K, V, S> {
     /// Compares the map, or the next part of it, and mends what differs. Returns how many entries did.
     ///
     /// # Errors
     /// [`KernelError::Map`].
     pub fn audit(&mut self) -> Result<u64, KernelError> {
         // Of a trie a look-up tells the longest prefix, so that whether an entry is there takes all of them.
-        let differences =
-            if self.is_trie || self.content.len() <= WHOLE { self.compare_all() } else { self.compare_some() };
+        let is_small = self.content.len() <= WHOLE && !S::IS_ARRAY;
+        let differences = if self.is_trie || is_small { self.compare_all() } else { self.compare_some() };
         let (wrong, foreign) = differences.map_err(|source| self.failed("reading", source))?;
         self.map.update(&wrong).map_err(|source| self.failed("writing", source))?;
         self.map.delete(&foreign).map_err(|source| self.failed("deleting", source))?;
@@ -54,7 +54,8 @@ impl<K: Pod + Default + Eq + Hash, V: Pod + Default + PartialEq> Mirror<K, V> {
         let mut walked = 0;
         while walked < PART {
             let entries = self.map.some(walk)?;
-            walked += entries.len();
+            // Of an array most entries may be unused.
+            walked += entries.len().max(BATCH);
             foreign.extend(entries.iter().map(|(key, _)| *key).filter(|key| !self.content.contains_key(key)));
             if walk.is_over() {
                 break;
