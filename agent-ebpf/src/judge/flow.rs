@@ -172,7 +172,6 @@ fn service(flow: &FlowCell, packet: &Packet, role: Direction, direction: Directi
 }
 
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "everything that judge_flow found out; a struct would hide nothing")]
 fn side(
     local: &Local,
     subject: Subject,

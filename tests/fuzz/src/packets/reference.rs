@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bulkhead_ebpf::packet::Part;
-use bulkhead_tests::model::{ACK, ICMP, ICMPV6, SCTP, SYN, TCP, UDP};
+use bulkhead_tests::model::{ICMP, ICMPV6, SCTP, TCP, UDP};
 
 /// More IPv6 extension headers than this are no packet that anybody sends (RFC 8504 section 5.3).
 const MOST_EXTENSIONS: usize = 8;
@@ -78,17 +78,12 @@ pub enum Transport {
 }
 
 impl Facts {
-    /// A TCP SYN without ACK.
-    pub const fn opens_tcp(&self) -> bool {
-        matches!(self.transport, Transport::Tcp { flags, .. } if flags & (SYN | ACK) == SYN)
-    }
-
-    /// Whether the established path may know it by its flow alone.
+    /// Whether it may be read the short way.
     pub const fn is_plain(&self) -> bool {
         self.is_bare
             && matches!(self.part, Part::Whole)
             && match self.transport {
-                Transport::Tcp { .. } => !self.opens_tcp(),
+                Transport::Tcp { .. } => true,
                 Transport::Udp { has_length, .. } => has_length,
                 _ => false,
             }
