@@ -231,8 +231,8 @@ fn settle<T: Tables>(
     judgement
 }
 
-/// Makes the entry of a new flow. A function of its own, as a program's stack is small and the entry is not.
-#[inline(never)]
+/// Makes the entry of a new flow.
+#[inline(always)]
 fn open<T: Tables>(tables: &T, key: &FlowKey, side: &Side, end: End, course: Course) -> bool {
     let mut flow = Flow { sides: [Side::NONE; 2], seen: tables.now(), course };
     match end {
