@@ -248,7 +248,7 @@ pub fn judge<T: Tables, B: Bytes + ?Sized>(
 pub enum Kin {
     /// Nothing.
     None,
-    /// A flow that it quotes, as an ICMP error ([`related`]).
+    /// A flow that it quotes, as an ICMP error.
     Flow,
     /// A datagram whose first fragment was not seen.
     Unseen,
