@@ -29,7 +29,7 @@ use crate::policy::compile::{GroupSet, RulePlace, TooLarge};
 use crate::policy::model::PolicySet;
 use crate::policy::problem::Problem;
 use crate::source::{Change, Fact};
-use crate::view::{FlowRule, GroupView, StatusView, WorkloadView};
+use crate::view::{FlowRule, GroupsView, StatusView, WorkloadView};
 use crate::workload::SourceKind;
 use crate::workload::registry::{Registry, Touched};
 
@@ -70,7 +70,7 @@ pub enum Query {
     /// `bulkhead workloads`.
     Workloads(oneshot::Sender<Vec<WorkloadView>>),
     /// `bulkhead groups`.
-    Groups(oneshot::Sender<Vec<GroupView>>),
+    Groups(oneshot::Sender<GroupsView>),
 }
 
 /// The kernel's side, as the controller drives it.

@@ -12,7 +12,7 @@ use std::io::{self, IsTerminal};
 
 use comfy_table::Table;
 
-use crate::view::{GroupView, WorkloadView};
+use crate::view::{GroupsView, RuleView, WorkloadView};
 use table::{columns, list};
 
 pub use flow::flow;
@@ -66,13 +66,11 @@ pub fn workloads(workloads: &[WorkloadView], look: Look) -> String {
     columns(["NAME", "GROUPS", "LABELS", "WHERE", "ADDRESSES", "SOURCE"], rows, look)
 }
 
-/// `bulkhead groups`.
+/// `bulkhead groups`: groups, then guardrails, where there are any.
 #[must_use]
-pub fn groups(groups: &[GroupView], look: Look) -> String {
-    if groups.is_empty() {
-        return NO_GROUPS.to_owned();
-    }
-    let rows = groups.iter().map(|group| {
+pub fn groups(view: &GroupsView, look: Look) -> String {
+    let hits = |rules: &[RuleView]| rules.iter().map(|rule| rule.hits).sum::<u64>().to_string();
+    let rows = view.groups.iter().map(|group| {
         let of = |direction: &str| group.rules.iter().filter(|rule| rule.direction == direction).count().to_string();
         [
             group.name.clone(),
@@ -81,28 +79,41 @@ pub fn groups(groups: &[GroupView], look: Look) -> String {
             list(&group.members),
             of("ingress"),
             of("egress"),
-            group.rules.iter().map(|rule| rule.hits).sum::<u64>().to_string(),
+            hits(&group.rules),
             group.origin.clone(),
         ]
     });
-    columns(["NAME", "ID", "MODE", "MEMBERS", "INGRESS", "EGRESS", "HITS", "DEFINED"], rows, look)
+    let mut text = if view.groups.is_empty() {
+        NO_GROUPS.to_owned()
+    } else {
+        columns(["NAME", "ID", "MODE", "MEMBERS", "INGRESS", "EGRESS", "HITS", "DEFINED"], rows, look)
+    };
+    if !view.guardrails.is_empty() {
+        let rows = view
+            .guardrails
+            .iter()
+            .map(|rail| [rail.name.clone(), rail.deny.len().to_string(), hits(&rail.deny), rail.origin.clone()]);
+        text.push('\n');
+        text.push_str(&columns(["GUARDRAIL", "ENTRIES", "HITS", "DEFINED"], rows, look));
+    }
+    text
 }
 
-/// `bulkhead groups --rules`.
+/// `bulkhead groups --rules`: a line for each rule, and for each deny entry of guardrails.
 #[must_use]
-pub fn rules(groups: &[GroupView], look: Look) -> String {
-    if groups.is_empty() {
+pub fn rules(view: &GroupsView, look: Look) -> String {
+    if view.groups.is_empty() && view.guardrails.is_empty() {
         return NO_GROUPS.to_owned();
     }
-    let rows = groups.iter().flat_map(|group| {
-        group.rules.iter().map(|rule| {
-            [
-                format!("{}/{}/{}", group.name, rule.direction, rule.index),
-                rule.description.clone().unwrap_or_else(|| table::NOTHING.to_owned()),
-                rule.hits.to_string(),
-                rule.origin.clone(),
-            ]
-        })
+    let of_groups = view.groups.iter().flat_map(|group| group.rules.iter().map(|rule| (&group.name, rule)));
+    let of_guardrails = view.guardrails.iter().flat_map(|rail| rail.deny.iter().map(|entry| (&rail.name, entry)));
+    let rows = of_groups.chain(of_guardrails).map(|(name, rule)| {
+        [
+            format!("{name}/{}/{}", rule.direction, rule.index),
+            rule.description.clone().unwrap_or_else(|| table::NOTHING.to_owned()),
+            rule.hits.to_string(),
+            rule.origin.clone(),
+        ]
     });
     columns(["RULE", "DESCRIPTION", "HITS", "DEFINED"], rows, look)
 }

@@ -90,6 +90,15 @@ pub struct WorkloadView {
     pub identity: u32,
 }
 
+/// `bulkhead groups`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupsView {
+    /// Security groups, by name.
+    pub groups: Vec<GroupView>,
+    /// Guardrails, by name.
+    pub guardrails: Vec<GuardrailView>,
+}
+
 /// A row of `bulkhead groups`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupView {
@@ -107,10 +116,21 @@ pub struct GroupView {
     pub origin: String,
 }
 
-/// One rule of a group.
+/// A guardrail in `bulkhead groups`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardrailView {
+    /// Its name.
+    pub name: String,
+    /// Its deny entries, with what they did since the agent started.
+    pub deny: Vec<RuleView>,
+    /// Where it is defined, as `file:line:column`.
+    pub origin: String,
+}
+
+/// One rule of a group, or one deny entry of a guardrail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleView {
-    /// `ingress` or `egress`.
+    /// `ingress` or `egress`; [`FlowRule::DENY`] for a deny entry.
     pub direction: String,
     /// Index within its direction, from 0.
     pub index: usize,

@@ -1,6 +1,6 @@
 //! What the controller says of itself over the admin socket.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::UNIX_EPOCH;
 
 use bulkhead_ebpf::abi::Direction;
@@ -9,8 +9,8 @@ use super::{Controller, Query, by_source};
 use crate::desired::Member;
 use crate::kernel::Readings;
 use crate::policy::compile::RulePlace;
-use crate::policy::model::{Mode, SecurityGroup};
-use crate::view::{GroupView, RuleView, StatusView, WorkloadView};
+use crate::policy::model::{GroupId, Guardrail, Mode, Origin, SecurityGroup};
+use crate::view::{FlowRule, GroupView, GroupsView, GuardrailView, RuleView, StatusView, WorkloadView};
 use crate::workload::Workload;
 
 impl Controller {
@@ -54,8 +54,8 @@ impl Controller {
 
     /// A selector with a typing error fails open in silence, unless somebody says so.
     fn idle_groups(&self) -> impl Iterator<Item = String> {
-        let has_members = |group: &SecurityGroup| self.members().any(|(_, member)| member.groups.contains(&group.id));
-        self.policy.groups.iter().filter(move |group| !has_members(group)).map(|group| {
+        let with_members: BTreeSet<GroupId> = self.members().flat_map(|(_, member)| &member.groups).copied().collect();
+        self.policy.groups.iter().filter(move |group| !with_members.contains(&group.id)).map(|group| {
             format!(
                 "{}: group {} selects no workload that this host knows; see `bulkhead workloads`",
                 group.origin, group.name
@@ -83,15 +83,24 @@ impl Controller {
         self.members().map(view).collect()
     }
 
-    fn groups(&self) -> Vec<GroupView> {
-        let hits: BTreeMap<u32, u64> = self.kernel.readings.rule_hits().into_iter().collect();
-        let numbers: BTreeMap<&RulePlace, u32> = self.numbers.rules.iter().collect();
-        let hits_of = |place: &RulePlace| numbers.get(place).and_then(|number| hits.get(number)).copied().unwrap_or(0);
-        let members_of = |group: &SecurityGroup| {
-            let members = self.members().filter(|(_, member)| member.groups.contains(&group.id));
-            members.map(|(workload, _)| workload.name.clone()).collect()
-        };
-        let view = |group: &SecurityGroup| GroupView {
+    fn groups(&self) -> GroupsView {
+        let hits: HashMap<u32, u64> = self.kernel.readings.rule_hits().into_iter().collect();
+        let numbers: HashMap<&RulePlace, u32> = self.numbers.rules.iter().collect();
+        let view =
+            |place: &RulePlace, direction: &str, index, description: &Option<String>, origin: &Origin| RuleView {
+                direction: direction.to_owned(),
+                index,
+                description: description.clone(),
+                hits: numbers.get(place).and_then(|number| hits.get(number)).copied().unwrap_or(0),
+                origin: origin.to_string(),
+            };
+        let mut members: BTreeMap<GroupId, Vec<String>> = BTreeMap::new();
+        for (workload, member) in self.members() {
+            for group in &member.groups {
+                members.entry(*group).or_default().push(workload.name.clone());
+            }
+        }
+        let mut of_group = |group: &SecurityGroup| GroupView {
             name: group.name.clone(),
             id: group.id.0,
             mode: match group.mode {
@@ -99,19 +108,30 @@ impl Controller {
                 Mode::Audit => "audit",
             }
             .to_owned(),
-            members: members_of(group),
+            members: members.remove(&group.id).unwrap_or_default(),
             rules: rules_of(group)
-                .map(|(direction, index, rule)| RuleView {
-                    direction: direction.as_str().to_owned(),
-                    index,
-                    description: rule.description.clone(),
-                    hits: hits_of(&RulePlace::Rule { group: group.id, direction, index }),
-                    origin: rule.origin.to_string(),
+                .map(|(direction, index, rule)| {
+                    let place = RulePlace::Rule { group: group.id, direction, index };
+                    view(&place, direction.as_str(), index, &rule.description, &rule.origin)
                 })
                 .collect(),
             origin: group.origin.to_string(),
         };
-        self.policy.groups.iter().map(view).collect()
+        let of_guardrail = |guardrail: &Guardrail| GuardrailView {
+            name: guardrail.name.clone(),
+            deny: (0..)
+                .zip(&guardrail.entries)
+                .map(|(index, entry)| {
+                    let place = RulePlace::Deny { guardrail: guardrail.name.clone(), index };
+                    view(&place, FlowRule::DENY, index, &entry.description, &entry.origin)
+                })
+                .collect(),
+            origin: guardrail.origin.to_string(),
+        };
+        GroupsView {
+            groups: self.policy.groups.iter().map(&mut of_group).collect(),
+            guardrails: self.policy.guardrails.iter().map(of_guardrail).collect(),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use super::document::{
 use super::model::PolicySet;
 use super::problem::{Problem, Reporter};
 use super::suggest::{listed, nearest};
-use super::yaml::{Mark, Node, Value, documents};
+use super::yaml::{Flaw, Mark, Node, Tree, Value};
 use index::Index;
 
 /// A policy file and what stands in it.
@@ -88,23 +88,27 @@ struct Set<'a> {
 
 impl Set<'_> {
     fn validate(mut self, files: &[PolicyFile]) -> PolicySet {
-        let mut nodes = Vec::new();
+        let mut trees = Vec::new();
         for file in files {
             let report = Reporter::new(&file.path, self.problems);
-            match documents(&file.text, report) {
-                Some(documents) => nodes.extend(documents.into_iter().map(|node| (report, node))),
-                None => self.complete = false,
+            match Tree::read(&file.text) {
+                Ok(tree) => trees.push((report, tree)),
+                Err(Flaw { mark, message, cure }) => {
+                    report.add(mark, message, cure);
+                    self.complete = false;
+                }
             }
         }
+        let nodes = || trees.iter().flat_map(|(report, tree)| tree.documents().map(|node| (*report, node)));
         // A file that an editor has emptied to write it anew must not set every workload free for that moment.
-        if let (true, true, Some(file)) = (nodes.is_empty(), self.complete, files.first()) {
+        if let (true, true, Some(file)) = (nodes().next().is_none(), self.complete, files.first()) {
             let cure = "add at least one document; to enforce nothing, stop the agent and use `bulkhead detach`";
             let start = Mark { line: 1, column: 1 };
             Reporter::new(&file.path, self.problems).add(start, "the policy has no documents at all", cure);
         }
         let mut documents = Documents::default();
-        for (report, node) in &nodes {
-            if read(node, *report, &mut documents).is_none() {
+        for (report, node) in nodes() {
+            if read(node, report, &mut documents).is_none() {
                 self.complete = false;
             }
         }
@@ -124,29 +128,30 @@ impl Set<'_> {
 const KINDS: [&str; 4] = ["SecurityGroup", "Guardrail", "AddressGroup", "Workload"];
 
 /// Reads one document into its kind's shape; `None` where it could not be told what it declares.
-fn read<'a>(node: &'a Node, report: Reporter<'a>, documents: &mut Documents<'a>) -> Option<()> {
-    let Value::Map(entries) = &node.value else {
+fn read<'a>(node: Node<'a>, report: Reporter<'a>, documents: &mut Documents<'a>) -> Option<()> {
+    if node.value() != Value::Map {
         let cure = format!("begin it with `apiVersion: {API_VERSION}`, `kind`, `metadata` and `spec`");
-        report.add(node.mark, "a document must be a mapping of fields", cure);
+        report.add(node.mark(), "a document must be a mapping of fields", cure);
         return None;
-    };
-    let field = |name: &str| entries.iter().find(|(key, _)| key.raw == name).map(|(_, value)| value);
+    }
+    let field = |name: &str| node.fields().find(|(key, _)| key.raw() == name).map(|(_, value)| value);
     match field("apiVersion") {
-        None => report.add(node.mark, "this document has no `apiVersion`", format!("add `apiVersion: {API_VERSION}`")),
-        Some(Node { value: Value::Text, raw, .. }) if raw == API_VERSION => {}
-        Some(Node { value: Value::Text, raw, mark }) => {
-            let message = format!("`{}` is no version of Bulkhead's policy language", shorten(raw));
-            report.add(*mark, message, format!("write `{API_VERSION}`"));
+        None => {
+            report.add(node.mark(), "this document has no `apiVersion`", format!("add `apiVersion: {API_VERSION}`"));
+        }
+        Some(version) if version.value() == Value::Text && version.raw() != API_VERSION => {
+            let message = format!("`{}` is no version of Bulkhead's policy language", shorten(version.raw()));
+            report.add(version.mark(), message, format!("write `{API_VERSION}`"));
         }
         // Whatever it is instead, reading the document reports it.
         Some(_) => {}
     }
     let Some(kind) = field("kind") else {
         let cure = format!("add `kind`: {}", listed(KINDS, "or"));
-        report.add(node.mark, "this document has no `kind`", cure);
+        report.add(node.mark(), "this document has no `kind`", cure);
         return None;
     };
-    match kind.raw.as_str() {
+    match kind.raw() {
         "SecurityGroup" => documents.groups.push(outer(node, report, "selector: {}")?),
         "Guardrail" => documents.guardrails.push(outer(node, report, "deny")?),
         "Workload" => documents.workloads.push(outer(node, report, "cgroup, interface or addresses")?),
@@ -156,7 +161,7 @@ fn read<'a>(node: &'a Node, report: Reporter<'a>, documents: &mut Documents<'a>)
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("write {}", listed(KINDS, "or")),
             };
-            report.add(kind.mark, format!("`{}` is no kind of document", shorten(other)), cure);
+            report.add(kind.mark(), format!("`{}` is no kind of document", shorten(other)), cure);
             return None;
         }
     }
@@ -164,20 +169,20 @@ fn read<'a>(node: &'a Node, report: Reporter<'a>, documents: &mut Documents<'a>)
 }
 
 /// Reads a document whose kind is known; `needs` is the least that its spec says.
-fn outer<'a, S>(node: &'a Node, report: Reporter<'a>, needs: &str) -> Option<Read<'a, S>>
+fn outer<'a, S>(node: Node<'a>, report: Reporter<'a>, needs: &str) -> Option<Read<'a, S>>
 where
     Document<S>: serde::Deserialize<'a>,
 {
     let document: Document<S> = decode(node, report)?;
     match &document.metadata {
-        Field::Absent => report.add(node.mark, "this document has no `metadata`", "add `metadata: {name: NAME}`"),
+        Field::Absent => report.add(node.mark(), "this document has no `metadata`", "add `metadata: {name: NAME}`"),
         Field::Refused(_) => {}
         Field::Is(mark, metadata) => check_metadata(*mark, metadata, report),
     }
     if document.spec.is_absent() {
-        report.add(node.mark, "this document has no `spec`", format!("add `spec` with {needs}"));
+        report.add(node.mark(), "this document has no `spec`", format!("add `spec` with {needs}"));
     }
-    Some(Read { mark: node.mark, report, document })
+    Some(Read { mark: node.mark(), report, document })
 }
 
 fn check_metadata(mark: Mark, metadata: &Metadata, report: Reporter<'_>) {

@@ -1,16 +1,16 @@
 //! YAML text to trees whose nodes know where they stand.
 //!
-//! Two readers take part: saphyr's tells where each node stands and stops what is too big, then serde_yaml's gives the
-//! values. A text that the two read differently is refused, so a position never points at another value than the one in force.
+//! A tree is three lists (nodes, texts, documents) whatever its size: a policy of ten thousand rules has a hundred thousand
+//! values, and memory for each of them alone would take longer than reading them.
+
+mod scalar;
 
 use std::collections::HashMap;
-use std::fmt;
-use std::rc::Rc;
+use std::ops::Range;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
-use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
-use super::problem::Reporter;
+pub(super) use scalar::Value;
 
 /// Nodes of one file, those that aliases repeat included: more is no policy, but an attempt to fill the memory.
 pub(super) const MAX_NODES: usize = 250_000;
@@ -32,90 +32,128 @@ impl From<Marker> for Mark {
     }
 }
 
-/// A value and where it stands.
-#[derive(Debug)]
-pub(super) struct Node {
+/// Why a text is no YAML that is taken: where, what, and the cure.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Flaw {
     pub(super) mark: Mark,
-    pub(super) value: Value,
+    pub(super) message: String,
+    pub(super) cure: String,
+}
+
+/// The documents of a text, empty ones left out.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    documents: Vec<Entry>,
+    /// The children of lists and mappings, those of each together.
+    nodes: Vec<Entry>,
+    /// The scalars' texts, one after the other.
+    texts: String,
+}
+
+impl Tree {
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// It is no YAML, or more than a policy needs.
+    pub(super) fn read(text: &str) -> Result<Self, Flaw> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut builder = Builder::default();
+        for event in Parser::new_from_str(text) {
+            let (event, span) = event.map_err(|error| Flaw {
+                mark: (*error.marker()).into(),
+                message: format!("this is not valid YAML: {}", error.info()),
+                cure: "mend the YAML here or just above".to_owned(),
+            })?;
+            let mark = Mark::from(span.start);
+            builder.event(event, mark).map_err(|(message, cure)| Flaw { mark, message, cure })?;
+        }
+        Ok(builder.tree)
+    }
+
+    /// The documents.
+    pub(super) fn documents(&self) -> impl Iterator<Item = Node<'_>> {
+        self.documents.iter().map(|entry| Node { tree: self, entry })
+    }
+}
+
+/// A value and where it stands.
+#[derive(Clone, Copy)]
+pub(super) struct Node<'t> {
+    tree: &'t Tree,
+    entry: &'t Entry,
+}
+
+impl<'t> Node<'t> {
+    pub(super) fn mark(self) -> Mark {
+        Mark { line: self.entry.line as usize, column: self.entry.column as usize }
+    }
+
     /// A scalar's text as it stands in the file; empty for lists and mappings.
-    pub(super) raw: String,
-}
-
-/// What a node holds.
-#[derive(Debug)]
-pub(super) enum Value {
-    Null,
-    Bool(bool),
-    Integer(i128),
-    Float,
-    Text,
-    List(Vec<Node>),
-    Map(Vec<(Node, Node)>),
-}
-
-/// The documents of a text, empty ones left out; `None` where it is no YAML, which is reported.
-pub(super) fn documents(text: &str, report: Reporter<'_>) -> Option<Vec<Node>> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (outlines, end) = Outliner::default().outline(text, report)?;
-    let mut outlines = outlines.into_iter();
-    let mut documents = Vec::new();
-    for document in serde_yaml::Deserializer::from_str(text) {
-        let outline = outlines.next().unwrap_or_else(|| Rc::new(Outline::empty(end)));
-        match Typed(&outline).deserialize(document) {
-            Ok(Node { value: Value::Null, .. }) => {}
-            Ok(node) => documents.push(node),
-            Err(error) => {
-                let mark = error.location().map_or(outline.mark, |at| place(text, at.index()));
-                report.add(mark, format!("this is not valid YAML: {error}"), "mend the YAML here or just above");
-                return None;
-            }
+    pub(super) fn raw(self) -> &'t str {
+        match self.entry.kind {
+            Kind::Plain | Kind::Quoted => &self.tree.texts[self.entry.range()],
+            Kind::List | Kind::Map => "",
         }
     }
-    if let Some(outline) = outlines.find(|outline| !outline.is_null()) {
-        report.add(outline.mark, "this document is read differently by different YAML readers", CURE_AMBIGUOUS);
-        return None;
-    }
-    Some(documents)
-}
 
-/// The place of a character, counted from 0. The reader of values counts lines otherwise than editors do: for YAML 1.1 they end at
-/// U+0085, U+2028 and U+2029, too.
-fn place(text: &str, index: usize) -> Mark {
-    let mut mark = Mark { line: 1, column: 1 };
-    let mut letters = text.chars().take(index).peekable();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '\n' => mark = Mark { line: mark.line + 1, column: 1 },
-            '\r' if letters.peek() != Some(&'\n') => mark = Mark { line: mark.line + 1, column: 1 },
-            _ => mark.column += 1,
+    pub(super) fn value(self) -> Value {
+        match self.entry.kind {
+            Kind::Plain => Value::of_plain(self.raw()),
+            Kind::Quoted => Value::Text,
+            Kind::List => Value::List,
+            Kind::Map => Value::Map,
         }
     }
-    mark
+
+    /// The values in a list; of a mapping, its keys and values by turns; of a scalar none.
+    pub(super) fn children(self) -> impl ExactSizeIterator<Item = Self> {
+        let children = match self.entry.kind {
+            Kind::List | Kind::Map => &self.tree.nodes[self.entry.range()],
+            Kind::Plain | Kind::Quoted => &[],
+        };
+        children.iter().map(move |entry| Node { tree: self.tree, entry })
+    }
+
+    /// The fields of a mapping; of anything else none.
+    pub(super) fn fields(self) -> impl Iterator<Item = (Self, Self)> {
+        let mut children = if self.entry.kind == Kind::Map { Some(self.children()) } else { None };
+        std::iter::from_fn(move || {
+            let children = children.as_mut()?;
+            Some((children.next()?, children.next()?))
+        })
+    }
 }
 
-const CURE_AMBIGUOUS: &str = "write it more plainly: one field a line, texts in quotes";
-
-/// Where nodes stand, before their values are known.
-struct Outline {
-    mark: Mark,
-    shape: Shape,
+/// A node within its tree. Files are at most [`super::load::MAX_FILE`] bytes long, and so are these numbers small.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    line: u32,
+    column: u32,
+    /// Of the texts for a scalar, else of the nodes.
+    start: u32,
+    len: u32,
     /// Nodes in it, itself included and aliases written out.
-    size: usize,
+    size: u32,
+    kind: Kind,
 }
 
-enum Shape {
-    Scalar(String, ScalarStyle),
-    List(Vec<Rc<Outline>>),
-    Map(Vec<(Rc<Outline>, Rc<Outline>)>),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Quoted,
+    List,
+    Map,
 }
 
-impl Outline {
-    fn empty(mark: Mark) -> Self {
-        Self { mark, shape: Shape::Scalar("~".to_owned(), ScalarStyle::Plain), size: 1 }
+impl Entry {
+    fn new(mark: Mark, kind: Kind, range: Range<usize>, size: usize) -> Self {
+        let small = |number: usize| u32::try_from(number).expect("no file is that long");
+        let (start, len) = (small(range.start), small(range.len()));
+        Self { line: small(mark.line), column: small(mark.column), start, len, size: small(size), kind }
     }
 
-    fn is_null(&self) -> bool {
-        matches!(&self.shape, Shape::Scalar(text, ScalarStyle::Plain) if ["", "~", "null", "Null", "NULL"].contains(&text.as_str()))
+    const fn range(&self) -> Range<usize> {
+        self.start as usize..self.start as usize + self.len as usize
     }
 }
 
@@ -123,79 +161,65 @@ impl Outline {
 struct Open {
     mark: Mark,
     anchor: usize,
-    map: bool,
-    children: Vec<Rc<Outline>>,
-    size: usize,
+    kind: Kind,
+    /// Where its children begin among those that wait.
+    children: usize,
+    /// Nodes before it.
+    before: usize,
 }
 
 #[derive(Default)]
-struct Outliner {
+struct Builder {
+    tree: Tree,
     open: Vec<Open>,
-    anchors: HashMap<usize, Rc<Outline>>,
-    documents: Vec<Rc<Outline>>,
+    /// Children of what is open.
+    waiting: Vec<Entry>,
+    anchors: HashMap<usize, Entry>,
+    /// Nodes so far, aliases written out.
     nodes: usize,
 }
 
-impl Outliner {
-    /// Outlines of all documents, and where the text ends.
-    fn outline(mut self, text: &str, report: Reporter<'_>) -> Option<(Vec<Rc<Outline>>, Mark)> {
-        let mut end = Mark { line: 1, column: 1 };
-        for event in Parser::new_from_str(text) {
-            let (event, span) = match event {
-                Ok(event) => event,
-                Err(error) => {
-                    let message = format!("this is not valid YAML: {}", error.info());
-                    report.add((*error.marker()).into(), message, "mend the YAML here or just above");
-                    return None;
-                }
-            };
-            let mark = Mark::from(span.start);
-            end = Mark::from(span.end);
-            if let Err((message, cure)) = self.event(event, mark) {
-                report.add(mark, message, cure);
-                return None;
-            }
-        }
-        Some((self.documents, end))
-    }
+/// What is wrong, and the cure.
+type Wrong = (String, String);
 
-    fn event(&mut self, event: Event<'_>, mark: Mark) -> Result<(), (String, String)> {
+impl Builder {
+    fn event(&mut self, event: Event<'_>, mark: Mark) -> Result<(), Wrong> {
         match event {
             Event::Scalar(.., Some(_)) | Event::SequenceStart(_, Some(_)) | Event::MappingStart(_, Some(_)) => Err((
                 "this value has a YAML tag, which means nothing here".to_owned(),
                 "remove the word that begins with `!`".to_owned(),
             )),
             Event::Scalar(text, style, anchor, None) => {
+                let kind = if style == ScalarStyle::Plain { Kind::Plain } else { Kind::Quoted };
                 // A value that is not there has the mark of what follows it: its key tells more.
-                let mark = match self.open.last() {
-                    Some(Open { map: true, children, .. })
-                        if children.len() % 2 == 1 && text == "~" && style == ScalarStyle::Plain =>
-                    {
-                        children.last().map_or(mark, |key| key.mark)
-                    }
-                    _ => mark,
-                };
-                self.close(Outline { mark, shape: Shape::Scalar(text.into_owned(), style), size: 1 }, anchor)
+                let is_absent = kind == Kind::Plain && matches!(&*text, "" | "~");
+                let mark = self.key().filter(|_| is_absent).unwrap_or(mark);
+                let start = self.tree.texts.len();
+                self.tree.texts.push_str(&text);
+                self.count(1)?;
+                self.put(Entry::new(mark, kind, start..self.tree.texts.len(), 1), anchor);
+                Ok(())
             }
-            Event::Alias(anchor) => match self.anchors.get(&anchor) {
-                Some(outline) => self.put(outline.clone()),
+            Event::Alias(anchor) => match self.anchors.get(&anchor).copied() {
+                Some(entry) => {
+                    self.count(entry.size as usize)?;
+                    self.put(entry, 0);
+                    Ok(())
+                }
                 None => Err((
                     "this alias repeats something that is not complete yet".to_owned(),
                     "write out what it should stand for".to_owned(),
                 )),
             },
-            Event::SequenceStart(anchor, None) => self.begin(mark, anchor, false),
-            Event::MappingStart(anchor, None) => self.begin(mark, anchor, true),
+            Event::SequenceStart(anchor, None) => self.begin(mark, anchor, Kind::List),
+            Event::MappingStart(anchor, None) => self.begin(mark, anchor, Kind::Map),
             Event::SequenceEnd | Event::MappingEnd => {
                 let open = self.open.pop().expect("the parser ends only what it began");
-                let shape = if open.map {
-                    let mut children = open.children.into_iter();
-                    let pairs = std::iter::from_fn(|| Some((children.next()?, children.next()?)));
-                    Shape::Map(pairs.collect())
-                } else {
-                    Shape::List(open.children)
-                };
-                self.close(Outline { mark: open.mark, shape, size: open.size }, open.anchor)
+                let start = self.tree.nodes.len();
+                self.tree.nodes.extend(self.waiting.drain(open.children..));
+                let (range, size) = (start..self.tree.nodes.len(), self.nodes - open.before);
+                self.put(Entry::new(open.mark, open.kind, range, size), open.anchor);
+                Ok(())
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {
                 Ok(())
@@ -203,138 +227,41 @@ impl Outliner {
         }
     }
 
-    fn begin(&mut self, mark: Mark, anchor: usize, map: bool) -> Result<(), (String, String)> {
+    /// Where the key stands whose value comes next.
+    fn key(&self) -> Option<Mark> {
+        let open = self.open.last().filter(|open| open.kind == Kind::Map)?;
+        let key = self.waiting[open.children..].chunks(2).next_back().filter(|pair| pair.len() == 1)?;
+        Some(Mark { line: key[0].line as usize, column: key[0].column as usize })
+    }
+
+    fn begin(&mut self, mark: Mark, anchor: usize, kind: Kind) -> Result<(), Wrong> {
         if self.open.len() == MAX_DEPTH {
             let message = format!("this nests more than {MAX_DEPTH} levels deep");
             return Err((message, "no policy needs that: see docs/policy.md for the fields".to_owned()));
         }
-        self.open.push(Open { mark, anchor, map, children: Vec::new(), size: 1 });
-        Ok(())
+        self.open.push(Open { mark, anchor, kind, children: self.waiting.len(), before: self.nodes });
+        self.count(1)
     }
 
-    fn close(&mut self, outline: Outline, anchor: usize) -> Result<(), (String, String)> {
-        let outline = Rc::new(outline);
-        if anchor != 0 {
-            self.anchors.insert(anchor, outline.clone());
-        }
-        self.put(outline)
-    }
-
-    /// Puts a complete node where it belongs.
-    fn put(&mut self, outline: Rc<Outline>) -> Result<(), (String, String)> {
-        let within = self.open.iter().map(|open| open.size).fold(self.nodes, usize::saturating_add);
-        if within.saturating_add(outline.size) > MAX_NODES {
+    fn count(&mut self, nodes: usize) -> Result<(), Wrong> {
+        self.nodes += nodes;
+        if self.nodes > MAX_NODES {
             let message =
                 format!("with this the file has more than {MAX_NODES} values, those that aliases repeat included");
             return Err((message, "write it without aliases, or cut it into several files".to_owned()));
         }
-        match self.open.last_mut() {
-            Some(open) => {
-                open.size += outline.size;
-                open.children.push(outline);
-            }
-            None => {
-                self.nodes += outline.size;
-                self.documents.push(outline);
-            }
-        }
         Ok(())
     }
-}
 
-/// Reads values along an outline.
-struct Typed<'o>(&'o Outline);
-
-impl<'de> DeserializeSeed<'de> for Typed<'_> {
-    type Value = Node;
-
-    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl Typed<'_> {
-    fn scalar<E: de::Error>(self, value: Value) -> Result<Node, E> {
-        match &self.0.shape {
-            Shape::Scalar(text, _) => Ok(Node { mark: self.0.mark, value, raw: text.clone() }),
-            _ => Err(ambiguous()),
+    /// Puts a complete node where it belongs.
+    fn put(&mut self, entry: Entry, anchor: usize) {
+        if anchor != 0 {
+            self.anchors.insert(anchor, entry);
         }
-    }
-}
-
-fn ambiguous<E: de::Error>() -> E {
-    E::custom(format!("different YAML readers read it differently, so {CURE_AMBIGUOUS}"))
-}
-
-impl<'de> Visitor<'de> for Typed<'_> {
-    type Value = Node;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("YAML")
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Node, E> {
-        self.scalar(Value::Null)
-    }
-
-    fn visit_none<E: de::Error>(self) -> Result<Node, E> {
-        self.scalar(Value::Null)
-    }
-
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Node, E> {
-        self.scalar(Value::Bool(value))
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Node, E> {
-        self.scalar(Value::Integer(value.into()))
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Node, E> {
-        self.scalar(Value::Integer(value.into()))
-    }
-
-    fn visit_i128<E: de::Error>(self, value: i128) -> Result<Node, E> {
-        self.scalar(Value::Integer(value))
-    }
-
-    fn visit_u128<E: de::Error>(self, value: u128) -> Result<Node, E> {
-        self.scalar(i128::try_from(value).map_or(Value::Float, Value::Integer))
-    }
-
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Node, E> {
-        self.scalar(Value::Float)
-    }
-
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Node, E> {
-        match &self.0.shape {
-            Shape::Scalar(text, _) if text == value => self.scalar(Value::Text),
-            _ => Err(ambiguous()),
-        }
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
-        let Shape::List(outlines) = &self.0.shape else { return Err(ambiguous()) };
-        let mut nodes = Vec::with_capacity(outlines.len());
-        for outline in outlines {
-            nodes.push(entries.next_element_seed(Typed(outline))?.ok_or_else(ambiguous)?);
-        }
-        // Asked once more, serde_yaml sees the list's end.
-        match entries.next_element::<de::IgnoredAny>()? {
-            None => Ok(Node { mark: self.0.mark, value: Value::List(nodes), raw: String::new() }),
-            Some(_) => Err(ambiguous()),
-        }
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
-        let Shape::Map(outlines) = &self.0.shape else { return Err(ambiguous()) };
-        let mut nodes = Vec::with_capacity(outlines.len());
-        for (key, value) in outlines {
-            let key = entries.next_key_seed(Typed(key))?.ok_or_else(ambiguous)?;
-            nodes.push((key, entries.next_value_seed(Typed(value))?));
-        }
-        match entries.next_key::<de::IgnoredAny>()? {
-            None => Ok(Node { mark: self.0.mark, value: Value::Map(nodes), raw: String::new() }),
-            Some(_) => Err(ambiguous()),
+        if !self.open.is_empty() {
+            self.waiting.push(entry);
+        } else if (Node { tree: &self.tree, entry: &entry }).value() != Value::Null {
+            self.tree.documents.push(entry);
         }
     }
 }

@@ -4,7 +4,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
 use crate::flow::record::tests::denied;
-use crate::view::{AttachmentView, FlowRule, FlowView, IcmpView, MapView, RuleView, StatusView};
+use crate::view::{
+    AttachmentView, FlowRule, FlowView, GroupView, GuardrailView, IcmpView, MapView, RuleView, StatusView,
+};
 use crate::workload::SourceKind;
 
 fn workload(name: &str) -> WorkloadView {
@@ -37,6 +39,17 @@ fn group() -> GroupView {
         rules: vec![rule("ingress", 0, Some("from web"), 12), rule("egress", 0, None, 3)],
         origin: "api.yaml:1:1".into(),
     }
+}
+
+fn guardrail() -> GuardrailView {
+    let entry = RuleView {
+        direction: "deny".into(),
+        index: 0,
+        description: Some("no ssh".into()),
+        hits: 4,
+        origin: "rails.yaml:5:7".into(),
+    };
+    GuardrailView { name: "baseline".into(), deny: vec![entry], origin: "rails.yaml:1:1".into() }
 }
 
 fn state() -> StatusView {
@@ -109,23 +122,44 @@ partner  -       -                  remote      10.0.0.1   file
 
 #[test]
 fn groups_show_members_and_rules_their_hits() {
+    let view = GroupsView { groups: vec![group()], guardrails: Vec::new() };
     let expected = "\
 NAME  ID   MODE     MEMBERS       INGRESS  EGRESS  HITS  DEFINED
 api   200  enforce  api-1, api-2  1        1       15    api.yaml:1:1
 ";
-    assert_eq!(groups(&[group()], Look::default()), expected);
+    assert_eq!(groups(&view, Look::default()), expected);
     let expected = "\
 RULE           DESCRIPTION  HITS  DEFINED
 api/ingress/0  from web     12    api.yaml:9:7
 api/egress/0   -            3     api.yaml:9:7
 ";
-    assert_eq!(rules(&[group()], Look::default()), expected);
+    assert_eq!(rules(&view, Look::default()), expected);
+}
+
+#[test]
+fn guardrails_follow_the_groups() {
+    let view = GroupsView { groups: vec![group()], guardrails: vec![guardrail()] };
+    let expected = "\
+NAME  ID   MODE     MEMBERS       INGRESS  EGRESS  HITS  DEFINED
+api   200  enforce  api-1, api-2  1        1       15    api.yaml:1:1
+
+GUARDRAIL  ENTRIES  HITS  DEFINED
+baseline   1        4     rails.yaml:1:1
+";
+    assert_eq!(groups(&view, Look::default()), expected);
+    let text = rules(&view, Look::default());
+    assert!(text.ends_with("\nbaseline/deny/0  no ssh       4     rails.yaml:5:7\n"), "{text}");
 }
 
 #[test]
 fn nothing_to_list_is_said_in_words() {
     assert!(workloads(&[], Look::default()).starts_with("no workloads"));
-    assert!(groups(&[], Look::default()).starts_with("no security groups"));
+    let none = GroupsView::default();
+    assert!([groups, rules].iter().all(|print| print(&none, Look::default()).starts_with("no security groups")));
+    let alone = GroupsView { guardrails: vec![guardrail()], ..none };
+    let text = groups(&alone, Look::default());
+    assert!(text.starts_with("no security groups") && text.contains("\nbaseline   1        4 "), "{text}");
+    assert!(rules(&alone, Look::default()).contains("\nbaseline/deny/0  no ssh "));
 }
 
 #[test]

@@ -21,9 +21,11 @@ use crate::policy::problem::Problem;
 use crate::source::restart::{Closed, keep_running};
 
 use contents::Contents;
-use route::Route;
+use route::{Expects, Route};
 
-/// An editor's burst of changes is over when it has been quiet for so long.
+/// A program's burst of changes, each of which leaves a whole file, is over when it has been quiet for so long.
+const SETTLED: Duration = Duration::from_millis(5);
+/// The same where more is to be expected: a file that went may come again, one that is new may be filled.
 const QUIET: Duration = Duration::from_millis(50);
 /// A burst without an end is looked at all the same.
 const LONGEST_BURST: Duration = Duration::from_millis(500);
@@ -74,9 +76,14 @@ where
         let mut route = Route::watched(paths)?;
         let contents = elsewhere(paths, Contents::of).await?;
         if contents != *last {
-            *last = contents;
             let load = Arc::clone(load);
             let result = elsewhere(paths, move |paths| load(paths)).await?;
+            // Half of an edit is no reason for alarm while the other half is coming.
+            if result.is_err() && more(&mut route, seen, QUIET).await? {
+                quiet(&mut route, seen).await?;
+                continue;
+            }
+            *last = contents;
             let outcome = PolicyLoad { seen: seen.into_std(), result };
             if events.send(Event::Policy(outcome)).await.is_err() {
                 return Ok(Closed);
@@ -87,15 +94,31 @@ where
             () = sleep_until(Instant::now() + SAFETY_NET) => {}
         }
         seen = Instant::now();
-        loop {
-            // What is half written may well be valid, and mean something else.
-            let quiet = if route.is_being_written() { LONGEST_BURST } else { QUIET };
-            let Ok(notice) = timeout_at((Instant::now() + quiet).min(seen + LONGEST_BURST), route.notice()).await
-            else {
-                break;
-            };
-            notice?;
+        quiet(&mut route, seen).await?;
+    }
+}
+
+/// Waits for the end of a burst that began when it was `seen`: what is half written may well be valid, and mean something
+/// else.
+async fn quiet(route: &mut Route, seen: Instant) -> anyhow::Result<()> {
+    loop {
+        let patience = match route.expects() {
+            Expects::Nothing => SETTLED,
+            Expects::More => QUIET,
+            Expects::TheEnd => LONGEST_BURST,
+        };
+        if !more(route, seen, patience).await? {
+            return Ok(());
         }
+    }
+}
+
+/// Whether there is another notice within `patience`, and before the longest burst is over.
+async fn more(route: &mut Route, seen: Instant, patience: Duration) -> anyhow::Result<bool> {
+    let until = (Instant::now() + patience).min(seen + LONGEST_BURST);
+    match timeout_at(until, route.notice()).await {
+        Ok(notice) => notice.map(|()| true),
+        Err(_elapsed) => Ok(false),
     }
 }
 

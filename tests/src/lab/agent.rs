@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bulkhead::flow::record::Line;
-use bulkhead::view::{FlowView, GroupView, StatusView, WorkloadView};
+use bulkhead::view::{FlowView, GroupView, GroupsView, GuardrailView, StatusView, WorkloadView};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;

@@ -1,6 +1,8 @@
 //! From nodes to the shapes of documents, reporting every problem on the way.
 
 use std::cell::Cell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 
 use serde::de::value::{StrDeserializer, U64Deserializer};
@@ -10,10 +12,10 @@ use serde::forward_to_deserialize_any;
 use super::field::FIELD;
 use crate::policy::problem::Reporter;
 use crate::policy::suggest::{listed, nearest};
-use crate::policy::yaml::{Node, Value};
+use crate::policy::yaml::{Mark, Node, Value};
 
 /// Reads a document; `None` where it has not even the outer shape, which is reported.
-pub(in crate::policy) fn decode<'a, T: Deserialize<'a>>(node: &'a Node, report: Reporter<'a>) -> Option<T> {
+pub(in crate::policy) fn decode<'a, T: Deserialize<'a>>(node: Node<'a>, report: Reporter<'a>) -> Option<T> {
     let reader = Reader { node, name: Name::Document, report };
     T::deserialize(reader).map_err(|error| reader.report(error)).ok()
 }
@@ -21,7 +23,7 @@ pub(in crate::policy) fn decode<'a, T: Deserialize<'a>>(node: &'a Node, report: 
 /// Reads one node.
 #[derive(Clone, Copy)]
 struct Reader<'a> {
-    node: &'a Node,
+    node: Node<'a>,
     name: Name<'a>,
     report: Reporter<'a>,
 }
@@ -89,7 +91,7 @@ impl<'a> Reader<'a> {
     fn report(self, error: Error) {
         let (message, cure) = match error {
             Error::Other(message, cure) => (message, cure),
-            Error::Expected(_) if matches!(self.node.value, Value::Null) => {
+            Error::Expected(_) if self.node.value() == Value::Null => {
                 (format!("{} has no value", self.name), "give it one, or leave the field out".to_owned())
             }
             Error::Expected(expected) => {
@@ -97,67 +99,92 @@ impl<'a> Reader<'a> {
                 (format!("{} must be {expected}, not {}", self.name, self.found()), cure)
             }
         };
-        self.report.add(self.node.mark, message, cure);
+        self.report.add(self.node.mark(), message, cure);
     }
 
     fn cure(self, expected: &str) -> String {
-        let raw = &self.node.raw;
-        match (expected, &self.node.value) {
+        let raw = self.node.raw();
+        match (expected, self.node.value()) {
             (TEXT, Value::Bool(_) | Value::Integer(_) | Value::Float) => format!("write it in quotes: \"{raw}\""),
             (NUMBER, Value::Text) if raw.parse::<i64>().is_ok() => format!("write it without quotes: {raw}"),
             (LIST, _) => "write its entries below it, each after `- `, or between [ and ]".to_owned(),
             (MAP, _) => "write its fields below it, indented, as `name: value`, or between { and }".to_owned(),
-            (_, Value::List(_)) => format!("write {expected} alone, without `- ` or brackets"),
+            (_, Value::List) => format!("write {expected} alone, without `- ` or brackets"),
             _ => format!("write {expected}"),
         }
     }
 
     /// The value in words.
     fn found(self) -> String {
-        let raw = || shorten(&self.node.raw);
-        match &self.node.value {
+        let raw = || shorten(self.node.raw());
+        match self.node.value() {
             Value::Null => "nothing".to_owned(),
             Value::Bool(value) => format!("`{value}`"),
             Value::Integer(_) | Value::Float => format!("the number {}", raw()),
             Value::Text => format!("the text `{}`", raw()),
-            Value::List(_) => LIST.to_owned(),
-            Value::Map(_) => MAP.to_owned(),
-        }
-    }
-
-    fn map(self) -> Result<&'a [(Node, Node)], Error> {
-        match &self.node.value {
-            Value::Map(entries) => Ok(entries),
-            _ => Err(Error::Expected(MAP.to_owned())),
+            Value::List => LIST.to_owned(),
+            Value::Map => MAP.to_owned(),
         }
     }
 
     /// The entries of a mapping, without keys that were there before, which are reported.
     fn entries(self, fields: Option<&'static [&'static str]>) -> Result<Entries<'a>, Error> {
-        let mut seen: std::collections::HashMap<&str, &Node> = std::collections::HashMap::new();
-        let mut entries = Vec::new();
-        for (key, value) in self.map()? {
-            let name = key.raw.as_str();
-            if matches!(key.value, Value::List(_) | Value::Map(_)) {
-                self.report.add(key.mark, "a list or mapping can't be the name of a field", "write a word");
+        if self.node.value() != Value::Map {
+            return Err(Error::Expected(MAP.to_owned()));
+        }
+        let mut seen = Keys::default();
+        let mut entries = Vec::with_capacity(self.node.children().len() / 2);
+        for (key, value) in self.node.fields() {
+            let name = key.raw();
+            if matches!(key.value(), Value::List | Value::Map) {
+                self.report.add(key.mark(), "a list or mapping can't be the name of a field", "write a word");
                 continue;
             }
-            if let Some(first) = seen.insert(name, key) {
-                seen.insert(name, first);
-                let message = format!("`{name}` is given twice: here and on line {}", first.mark.line);
-                self.report.add(key.mark, message, "keep one of the two");
+            if let Some(first) = seen.note(key) {
+                let message = format!("`{name}` is given twice: here and on line {}", first.line);
+                self.report.add(key.mark(), message, "keep one of the two");
                 continue;
             }
             match fields {
                 Some(fields) if !fields.contains(&name) => {
                     let (message, cure) = unknown(self.name, name, fields);
-                    self.report.add(key.mark, message, cure);
+                    self.report.add(key.mark(), message, cure);
                 }
                 _ => entries.push((key, value)),
             }
         }
         let open = fields.is_none();
         Ok(Entries { of: self, entries: entries.into_iter(), value: None, open })
+    }
+}
+
+/// The keys of a mapping so far. Most have few, which are looked through.
+#[derive(Default)]
+struct Keys<'a> {
+    few: Vec<Node<'a>>,
+    many: HashMap<&'a str, Mark>,
+}
+
+impl<'a> Keys<'a> {
+    const FEW: usize = 8;
+
+    /// Notes a key; where it was there before, returns where that is.
+    fn note(&mut self, key: Node<'a>) -> Option<Mark> {
+        let name = key.raw();
+        if let Some(first) = self.few.iter().find(|first| first.raw() == name) {
+            return Some(first.mark());
+        }
+        if self.few.len() < Self::FEW {
+            self.few.push(key);
+            return None;
+        }
+        match self.many.entry(name) {
+            Entry::Occupied(first) => Some(*first.get()),
+            Entry::Vacant(free) => {
+                free.insert(key.mark());
+                None
+            }
+        }
     }
 }
 
@@ -194,20 +221,20 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match &self.node.value {
+        match self.node.value() {
             Value::Null => visitor.visit_unit(),
-            Value::Bool(value) => visitor.visit_bool(*value),
-            Value::Integer(value) => match i64::try_from(*value) {
+            Value::Bool(value) => visitor.visit_bool(value),
+            Value::Integer(value) => match i64::try_from(value) {
                 Ok(value) => visitor.visit_i64(value),
                 Err(_) => Err(Error::Other(
-                    format!("{} is far out of range: {}", self.name, shorten(&self.node.raw)),
+                    format!("{} is far out of range: {}", self.name, shorten(self.node.raw())),
                     "write a smaller number".to_owned(),
                 )),
             },
             Value::Float => visitor.visit_f64(f64::NAN),
-            Value::Text => visitor.visit_borrowed_str(&self.node.raw),
-            Value::List(_) => self.deserialize_seq(visitor),
-            Value::Map(_) => self.deserialize_map(visitor),
+            Value::Text => visitor.visit_borrowed_str(self.node.raw()),
+            Value::List => self.deserialize_seq(visitor),
+            Value::Map => self.deserialize_map(visitor),
         }
     }
 
@@ -219,8 +246,8 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match &self.node.value {
-            Value::Text => visitor.visit_borrowed_str(&self.node.raw),
+        match self.node.value() {
+            Value::Text => visitor.visit_borrowed_str(self.node.raw()),
             _ => Err(Error::Expected(TEXT.to_owned())),
         }
     }
@@ -230,15 +257,22 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
     }
 
     fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match &self.node.value {
+        match self.node.value() {
             Value::Integer(_) => self.deserialize_any(visitor),
             _ => Err(Error::Expected(NUMBER.to_owned())),
         }
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match &self.node.value {
-            Value::List(nodes) => visitor.visit_seq(List { of: self, nodes: nodes.iter() }),
+        match self.node.value() {
+            Value::List => {
+                let name = match self.name {
+                    Name::Field(name) | Name::Entry(name) | Name::Key(name) => Name::Entry(name),
+                    Name::Document => Name::Document,
+                };
+                let nodes = self.node.children().map(|node| Self { node, name, report: self.report });
+                visitor.visit_seq(List(nodes))
+            }
             _ => Err(Error::Expected(LIST.to_owned())),
         }
     }
@@ -262,8 +296,8 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        let raw = self.node.raw.as_str();
-        match &self.node.value {
+        let raw = self.node.raw();
+        match self.node.value() {
             Value::Text if variants.contains(&raw) => {
                 let name: StrDeserializer<'_, Error> = raw.into_deserializer();
                 visitor.visit_enum(name)
@@ -298,7 +332,7 @@ impl<'de> SeqAccess<'de> for Parts<'de> {
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
         match self.next.replace(self.next.get() + 1) {
             0 => {
-                let mark = self.of.node.mark;
+                let mark = self.of.node.mark();
                 let parts = [mark.line, mark.column].map(|part| part as u64);
                 let parts = parts.map(|part| -> U64Deserializer<Error> { part.into_deserializer() });
                 seed.deserialize(de::value::SeqDeserializer::new(parts.into_iter())).map(Some)
@@ -314,27 +348,24 @@ impl<'de> SeqAccess<'de> for Parts<'de> {
     }
 }
 
-struct List<'a> {
-    of: Reader<'a>,
-    nodes: std::slice::Iter<'a, Node>,
-}
+struct List<I>(I);
 
-impl<'de> SeqAccess<'de> for List<'de> {
+impl<'de, I: ExactSizeIterator<Item = Reader<'de>>> SeqAccess<'de> for List<I> {
     type Error = Error;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        let name = match self.of.name {
-            Name::Field(name) | Name::Entry(name) | Name::Key(name) => Name::Entry(name),
-            Name::Document => Name::Document,
-        };
-        self.nodes.next().map(|node| seed.deserialize(Reader { node, name, report: self.of.report })).transpose()
+        self.0.next().map(|reader| seed.deserialize(reader)).transpose()
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.0.len())
     }
 }
 
 struct Entries<'a> {
     of: Reader<'a>,
-    entries: std::vec::IntoIter<(&'a Node, &'a Node)>,
-    value: Option<(&'a Node, &'a Node)>,
+    entries: std::vec::IntoIter<(Node<'a>, Node<'a>)>,
+    value: Option<(Node<'a>, Node<'a>)>,
     /// Whether keys are anyone's choice, and so values like others.
     open: bool,
 }
@@ -346,7 +377,7 @@ impl<'de> MapAccess<'de> for Entries<'de> {
         self.value = self.entries.next();
         let Some((key, _)) = self.value else { return Ok(None) };
         if !self.open {
-            let name: StrDeserializer<'_, Error> = key.raw.as_str().into_deserializer();
+            let name: StrDeserializer<'_, Error> = key.raw().into_deserializer();
             return seed.deserialize(name).map(Some);
         }
         let name = match self.of.name {
@@ -358,6 +389,6 @@ impl<'de> MapAccess<'de> for Entries<'de> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
         let (key, node) = self.value.take().expect("serde asks for a value after its key");
-        seed.deserialize(Reader { node, name: Name::Field(&key.raw), report: self.of.report })
+        seed.deserialize(Reader { node, name: Name::Field(key.raw()), report: self.of.report })
     }
 }

@@ -45,14 +45,14 @@ fn entries(spec: Mark, guardrail: &GuardrailSpec, context: Context<'_>) -> Vec<D
 }
 
 fn deny(mark: Mark, entry: &DenyRule, context: Context<'_>) -> Option<DenyEntry> {
-    let anyone = |side: &str| format!("leave `{side}` out for anyone, or list at least one");
+    let anyone = |side: &'static str| move || format!("leave `{side}` out for anyone, or list at least one");
     if entry.from.is_absent() && entry.to.is_absent() && entry.ports.is_absent() {
         let cure = "say what is denied, with `from`, `to` or `ports`; to deny all the same, write `from: [{cidr: 0.0.0.0/0}, \
                     {cidr: \"::/0\"}]`";
         context.report.add(mark, "this entry of `deny` would deny everything", cure);
     }
-    let from = peers("from", &entry.from, &anyone("from"), context);
-    let to = peers("to", &entry.to, &anyone("to"), context);
+    let from = peers("from", &entry.from, anyone("from"), context);
+    let to = peers("to", &entry.to, anyone("to"), context);
     Some(DenyEntry {
         description: entry.description.get().cloned(),
         from,

@@ -23,11 +23,18 @@ pub(super) fn ports(entries: &Field<Vec<Field<PortEntry>>>, context: Context<'_>
         context.report.add(mark, "`ports` is empty: it allows nothing", cure);
         return None;
     }
-    let ports: Vec<Option<PortMatch>> =
-        entries.iter().map(|entry| entry.marked().and_then(|(mark, entry)| port(mark, entry, context))).collect();
-    let mut ports: Vec<PortMatch> = ports.into_iter().collect::<Option<_>>()?;
-    let mut seen = std::collections::HashSet::new();
-    ports.retain(|port| seen.insert(*port));
+    let mut ports = Vec::with_capacity(entries.len());
+    for entry in entries {
+        ports.extend(entry.marked().and_then(|(mark, entry)| port(mark, entry, context)));
+    }
+    if ports.len() < entries.len() {
+        return None;
+    }
+    // Most rules have one.
+    if ports.len() > 1 {
+        let mut seen = std::collections::HashSet::new();
+        ports.retain(|port| seen.insert(*port));
+    }
     Some(Some(ports))
 }
 

@@ -25,11 +25,11 @@ fn rule(
     entries_of_ports: &Field<Vec<Field<PortEntry>>>,
     context: Context<'_>,
 ) -> Option<Rule> {
-    let anyone = format!("for anyone, write `{side}: [{{cidr: 0.0.0.0/0}}, {{cidr: \"::/0\"}}]`");
+    let anyone = || format!("for anyone, write `{side}: [{{cidr: 0.0.0.0/0}}, {{cidr: \"::/0\"}}]`");
     if entries.is_absent() {
-        context.report.add(mark, format!("this rule has no `{side}`: it would match nobody"), &anyone);
+        context.report.add(mark, format!("this rule has no `{side}`: it would match nobody"), anyone());
     }
-    let peers = peers(side, entries, &anyone, context);
+    let peers = peers(side, entries, anyone, context);
     let ports = ports(entries_of_ports, context);
     Some(Rule {
         description: description.get().cloned(),
@@ -43,47 +43,46 @@ fn rule(
 pub(super) fn peers(
     side: &str,
     entries: &Field<Vec<Field<PeerEntry>>>,
-    anyone: &str,
+    anyone: impl FnOnce() -> String,
     context: Context<'_>,
 ) -> Option<Vec<Peer>> {
     let (mark, entries) = entries.marked()?;
     if entries.is_empty() {
-        context.report.add(mark, format!("`{side}` is empty: it would match nobody"), anyone);
+        context.report.add(mark, format!("`{side}` is empty: it would match nobody"), anyone());
     }
-    let mut peers = Vec::new();
-    let mut seen = std::collections::HashSet::new();
+    let mut peers = Vec::with_capacity(entries.len());
     for (mark, entry) in entries.iter().filter_map(|entry| entry.marked()) {
-        for peer in peer(side, mark, entry, context) {
-            if seen.insert(peer) {
-                peers.push(peer);
-            }
-        }
+        peer(side, mark, entry, context, &mut peers);
+    }
+    // Most rules have one.
+    if peers.len() > 1 {
+        let mut seen = std::collections::HashSet::new();
+        peers.retain(|peer| seen.insert(*peer));
     }
     Some(peers)
 }
 
-/// What one entry names: an AddressGroup may be many.
-fn peer(side: &str, mark: Mark, entry: &PeerEntry, context: Context<'_>) -> Vec<Peer> {
+/// Adds what one entry names: an AddressGroup may be many.
+fn peer(side: &str, mark: Mark, entry: &PeerEntry, context: Context<'_>, peers: &mut Vec<Peer>) {
     let given = [
         ("group", entry.group.mark()),
         ("cidr", entry.cidr.mark()),
         ("addresses", entry.addresses.mark()),
         ("entity", entry.entity.mark()),
     ];
-    let given: Vec<(&str, Mark)> = given.iter().filter_map(|(name, mark)| Some((*name, (*mark)?))).collect();
-    match given.as_slice() {
-        [_] => {}
-        [] => {
+    let mut given = given.iter().filter_map(|(name, mark)| Some((*name, (*mark)?)));
+    match (given.next(), given.next()) {
+        (Some(_), None) => {}
+        (None, _) => {
             let cure =
                 "write one of {group: NAME}, {cidr: PREFIX}, {addresses: NAME} and {entity: world} or {entity: host}";
             context.report.add(mark, format!("this entry of `{side}` names nobody"), cure);
         }
-        [(first, _), (second, place), ..] => {
+        (Some((first, _)), Some((second, place))) => {
             let message = format!("an entry of `{side}` has one peer, and this one has both `{first}` and `{second}`");
-            context.report.add(*place, message, "make two entries of it");
+            context.report.add(place, message, "make two entries of it");
         }
     }
-    let mut peers = Vec::new();
     if let Some((mark, group)) = entry.group.marked() {
         peers.extend(self::group(mark, group, context).map(Peer::Group));
     }
@@ -101,7 +100,6 @@ fn peer(side: &str, mark: Mark, entry: &PeerEntry, context: Context<'_>) -> Vec<
         Some(Entity::Host) => peers.push(Peer::Host),
         None => {}
     }
-    peers
 }
 
 /// A group by name, which must be defined; or by ID, which need not: another network may own it.

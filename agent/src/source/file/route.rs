@@ -1,6 +1,6 @@
 //! The way to policy files: every directory in which a name is looked up, link by link, and a watch on each.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -24,8 +24,19 @@ const LOOKS: usize = 4;
 pub(super) struct Route {
     watcher: Watcher,
     watched: HashMap<WatchDescriptor, Names>,
-    /// Files written to that their writers have not closed yet.
-    open: HashSet<(WatchDescriptor, OsString)>,
+    /// Names whose last notice did not leave a whole file, and what has to come for it.
+    pending: HashMap<(WatchDescriptor, Option<OsString>), Expects>,
+}
+
+/// What is to be expected after the notices so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Expects {
+    /// Every file is whole: its writer has closed it, or it was moved to its place.
+    Nothing,
+    /// Perhaps more: a name went, or is new.
+    More,
+    /// The end of what is being written.
+    TheEnd,
 }
 
 impl Route {
@@ -34,7 +45,7 @@ impl Route {
     /// # Errors
     /// No inotify instance is left.
     pub(super) fn watched(paths: &[PathBuf]) -> anyhow::Result<Self> {
-        let mut route = Self { watcher: Watcher::new()?, watched: HashMap::new(), open: HashSet::new() };
+        let mut route = Self { watcher: Watcher::new()?, watched: HashMap::new(), pending: HashMap::new() };
         let mut directories = trace(paths);
         for _ in 0..LOOKS {
             route.watch(&directories);
@@ -58,21 +69,28 @@ impl Route {
             if events.is_empty() {
                 continue;
             }
-            for event in events {
-                let Some(name) = event.name else { continue };
-                if event.mask.contains(AddWatchFlags::IN_MODIFY) {
-                    self.open.insert((event.wd, name));
-                } else if event.mask.contains(AddWatchFlags::IN_CLOSE_WRITE) {
-                    self.open.remove(&(event.wd, name));
-                }
-            }
+            events.into_iter().for_each(|event| self.note(event));
             return Ok(());
         }
     }
 
-    /// Whether the last notices left somebody writing.
-    pub(super) fn is_being_written(&self) -> bool {
-        !self.open.is_empty()
+    /// What is to be expected after the notices so far.
+    pub(super) fn expects(&self) -> Expects {
+        self.pending.values().copied().max().unwrap_or(Expects::Nothing)
+    }
+
+    fn note(&mut self, event: InotifyEvent) {
+        let key = (event.wd, event.name);
+        if event.mask.intersects(AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO) {
+            self.pending.remove(&key);
+        } else if event.mask.contains(AddWatchFlags::IN_MODIFY) {
+            self.pending.insert(key, Expects::TheEnd);
+        } else if event.mask.contains(AddWatchFlags::IN_ATTRIB) {
+            // What it says is as it was.
+            self.pending.entry(key).or_insert(Expects::More);
+        } else {
+            self.pending.insert(key, Expects::More);
+        }
     }
 
     fn watch(&mut self, directories: &BTreeMap<PathBuf, Names>) {
