@@ -70,6 +70,11 @@ fn a_guardrail_wins_over_rules_and_audit_until_it_is_removed_and_is_named() {
     let labels = [("group", "rail"), ("direction", "deny"), ("rule", "1")];
     assert!(scene.agent.metric("bulkhead_rule_hits_total", &labels) >= 1.0, "{}", scene.agent.metrics());
     assert_eq!(scene.agent.status().guardrails, 1);
+    let rails = scene.agent.guardrails();
+    let [other, entry] = rails[0].deny.as_slice() else { panic!("{rails:?}") };
+    assert_eq!((rails[0].name.as_str(), entry.direction.as_str(), entry.index), ("rail", "deny", 1));
+    assert_eq!((other.hits, entry.description.as_deref()), (0, Some("not 9000")));
+    assert!(entry.hits >= 1 && entry.origin.contains("rail.yaml:4:"), "{rails:?}");
 
     scene.deny("");
     assert!(scene.reaches(&scene.client, &scene.server, 9000), "{}", scene.agent.dump());

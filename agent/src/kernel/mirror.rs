@@ -15,6 +15,9 @@ use super::error::KernelError;
 use super::pin::Pins;
 use audit::Progress;
 
+/// Entries that are compared before they are written.
+const CHUNK: usize = 16_384;
+
 /// Key of a longest-prefix map (`struct bpf_lpm_trie_key_u8` in include/uapi/linux/bpf.h).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -121,12 +124,23 @@ impl<K: Pod + Eq + Hash, V: Pod + PartialEq, S: Store<K, V>> Mirror<K, V, S> {
     /// # Errors
     /// [`KernelError::Map`]: the map is full. Some may be written then, which shows in [`Self::content`] as not written.
     pub fn set_all(&mut self, entries: impl IntoIterator<Item = (K, V)>) -> Result<bool, KernelError> {
-        let changed: Vec<(K, V)> =
-            entries.into_iter().filter(|(key, value)| self.content.get(key) != Some(value)).collect();
-        self.map.update(&changed).map_err(|source| self.failed("writing", source))?;
-        let any = !changed.is_empty();
-        self.content.extend(changed);
-        Ok(any)
+        let mut entries = entries.into_iter();
+        let mut any = false;
+        // Of a million entries only a few are held a third time.
+        let mut changed: Vec<(K, V)> = Vec::new();
+        loop {
+            let news = entries.by_ref().filter(|(key, value)| self.content.get(key) != Some(value));
+            changed.extend(news.take(CHUNK));
+            if changed.is_empty() {
+                return Ok(any);
+            }
+            self.map.update(&changed).map_err(|source| self.failed("writing", source))?;
+            any = true;
+            // A table that is filled for the first time grows once.
+            let all = changed.len() + entries.size_hint().0;
+            self.content.reserve(all.saturating_sub(self.content.len()));
+            self.content.extend(changed.drain(..));
+        }
     }
 
     /// Removes entries, where they are there. True where any was.

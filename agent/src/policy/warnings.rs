@@ -12,7 +12,6 @@ use bulkhead_ebpf::abi::Direction;
 use super::model::{PolicySet, SecurityGroup};
 use super::problem::Problem;
 use crate::workload::{DeclaredWorkload, Requirement, Selector};
-use covered::covers;
 
 /// Warnings, by file, line and column: what can be known without a host.
 #[must_use]
@@ -21,10 +20,11 @@ pub fn warnings(policy: &PolicySet) -> Vec<Problem> {
     for group in &policy.groups {
         warnings.extend(selects_nobody(group, &policy.workloads));
         for direction in Direction::ALL {
-            covered_rules(group, *direction, &mut warnings);
+            covered::rules(group, *direction, &mut warnings);
             denied::rules(group, *direction, &policy.guardrails, &mut warnings);
         }
     }
+    covered::entries(&policy.guardrails, &mut warnings);
     never::entries(policy, &mut warnings);
     shared_addresses(&policy.workloads, &mut warnings);
     warnings.sort_by(|one, other| one.origin.cmp(&other.origin));
@@ -73,22 +73,6 @@ fn contradiction(selector: &Selector) -> Option<String> {
         let first = allowed.next()?;
         (!first.iter().any(|value| left(&value))).then(|| format!("no value of label `{key}` is left"))
     })
-}
-
-fn covered_rules(group: &SecurityGroup, direction: Direction, warnings: &mut Vec<Problem>) {
-    let rules: Vec<_> = group.rules(direction).map(|(_, rule)| rule).collect();
-    for (index, rule) in rules.iter().enumerate() {
-        let Some(earlier) = rules[..index].iter().find(|earlier| covers(earlier, rule)) else { continue };
-        let place = format!("line {}", earlier.origin.line);
-        let message = match &earlier.description {
-            Some(description) => {
-                format!("all that this rule allows, the rule on {place} (\"{description}\") allows already")
-            }
-            None => format!("all that this rule allows, the rule on {place} allows already"),
-        };
-        let cure = "remove one of the two".to_owned();
-        warnings.push(Problem { origin: Some(rule.origin.clone()), message, cure });
-    }
 }
 
 fn shared_addresses(workloads: &[DeclaredWorkload], warnings: &mut Vec<Problem>) {

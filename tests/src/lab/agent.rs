@@ -119,10 +119,16 @@ impl Agent {
         self.json(&["workloads"])
     }
 
-    /// `bulkhead groups`.
+    /// `bulkhead groups`: the groups.
     #[must_use]
     pub fn groups(&self) -> Vec<GroupView> {
-        self.json(&["groups"])
+        self.json::<GroupsView>(&["groups"]).groups
+    }
+
+    /// `bulkhead groups`: the guardrails.
+    #[must_use]
+    pub fn guardrails(&self) -> Vec<GuardrailView> {
+        self.json::<GroupsView>(&["groups"]).guardrails
     }
 
     /// `bulkhead flows`, oldest first; `filters` as its options.

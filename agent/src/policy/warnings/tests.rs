@@ -62,14 +62,12 @@ fn a_group_without_members_is_told_only_where_workloads_are_declared() {
 }
 
 #[test]
-fn a_rule_that_an_earlier_one_covers_is_told() {
+fn a_rule_that_another_one_covers_is_told() {
     let any = "{cidr: 0.0.0.0/0}, {cidr: '::/0'}";
     for (wide, narrow, covered) in [
         ("from: [{group: web}]", "from: [{group: web}]", true),
         ("from: [{group: web}]", "from: [{group: web}], ports: [{protocol: tcp, port: 1}]", true),
-        ("from: [{group: web}], ports: [{protocol: tcp, port: 1}]", "from: [{group: web}]", false),
         ("from: [{cidr: 10.0.0.0/8}]", "from: [{cidr: 10.1.0.0/16}]", true),
-        ("from: [{cidr: 10.1.0.0/16}]", "from: [{cidr: 10.0.0.0/8}]", false),
         ("from: [{cidr: 10.0.0.0/8}]", "from: [{cidr: 10.1.0.0/16}, {entity: host}]", false),
         (&format!("from: [{any}]"), "from: [{entity: world}]", true),
         ("from: [{cidr: 0.0.0.0/0}]", "from: [{entity: world}]", false),
@@ -89,23 +87,50 @@ fn a_rule_that_an_earlier_one_covers_is_told() {
             "from: [{entity: host}], ports: [{protocol: icmp, type: 3, code: 4}]",
             true,
         ),
-        (
-            "from: [{entity: host}], ports: [{protocol: icmp, type: 3, code: 4}]",
-            "from: [{entity: host}], ports: [{protocol: icmp, type: 3}]",
-            false,
-        ),
         ("from: [{entity: host}], ports: [{protocol: 47}]", "from: [{entity: host}], ports: [{protocol: 47}]", true),
     ] {
-        let spec = format!("selector: {{}}\ningress:\n  - {{{wide}}}\n  - {{description: y, {narrow}}}");
-        let warnings = warned(&spec, "");
-        assert_eq!(warnings.len(), usize::from(covered), "{spec}: {warnings:?}");
-        if covered {
-            assert!(warnings[0].message.contains("the rule on line 7 allows already"), "{warnings:?}");
-            assert_eq!(warnings[0].origin.as_ref().map(|origin| origin.line), Some(8));
+        // Whichever stands first.
+        for (rules, line, other) in [
+            (format!("  - {{{wide}}}\n  - {{description: y, {narrow}}}"), 8, 7),
+            (format!("  - {{{narrow}}}\n  - {{{wide}}}"), 7, 8),
+        ] {
+            let spec = format!("selector: {{}}\ningress:\n{rules}");
+            let warnings = warned(&spec, "");
+            assert_eq!(warnings.len(), usize::from(covered), "{spec}: {warnings:?}");
+            // Of two that say the same the second one is told.
+            let (line, other) = if wide == narrow { (8, 7) } else { (line, other) };
+            for warning in warnings {
+                assert!(warning.message.contains(&format!("the rule on line {other} allows")), "{warning}");
+                assert_eq!(warning.origin.as_ref().map(|origin| origin.line), Some(line), "{warning}");
+            }
         }
     }
     // Neither another direction nor another group covers.
     assert_eq!(warned("selector: {}\ningress: [{from: [{group: web}]}]\negress: [{to: [{group: web}]}]", ""), []);
+}
+
+#[test]
+fn a_deny_entry_that_another_one_covers_is_told() {
+    let ssh = "ports: [{protocol: tcp, port: 22}]";
+    for (wide, narrow, covered) in [
+        (ssh.to_owned(), format!("from: [{{entity: world}}], {ssh}"), true),
+        (format!("from: [{{entity: world}}], {ssh}"), format!("from: [{{entity: world}}], {ssh}"), true),
+        ("to: [{cidr: 10.0.0.0/8}]".to_owned(), format!("to: [{{cidr: 10.1.0.0/16}}], {ssh}"), true),
+        ("to: [{cidr: 10.0.0.0/8}]".to_owned(), format!("from: [{{cidr: 10.1.0.0/16}}], {ssh}"), false),
+        ("from: [{entity: world}]".to_owned(), ssh.to_owned(), false),
+    ] {
+        for [first, second] in [[&wide, &narrow], [&narrow, &wide]] {
+            let rail = |name: &str, entry: &str| {
+                format!(
+                    "---\napiVersion: bulkhead.dev/v1alpha1\nkind: Guardrail\nmetadata: {{name: {name}}}\nspec: {{deny: [{{{entry}}}]}}\n"
+                )
+            };
+            let warnings = warned("selector: {}", &(rail("a", first) + &rail("b", second)));
+            assert_eq!(warnings.len(), usize::from(covered), "{first}; {second}: {warnings:?}");
+            let place = if first == &narrow && wide != narrow { "test.yaml:15:" } else { "test.yaml:10:" };
+            assert!(warnings.iter().all(|it| it.message.contains(&format!("the entry at {place}"))), "{warnings:?}");
+        }
+    }
 }
 
 #[test]

@@ -26,30 +26,20 @@ impl Value {
     }
 }
 
+/// What a scalar is that begins as numbers do. Nearly all of them are ports and addresses, and need no reader of numbers.
 fn number(text: &str) -> Value {
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    // Octal to some readers, decimal to others: a text.
-    if unsigned.len() > 1 && unsigned.starts_with('0') && is_digits(unsigned) {
+    let is_decimal = text == "0" || !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_decimal && let Ok(number) = text.parse() {
+        return Value::Integer(number);
+    }
+    if text.contains(['/', ':']) || text.matches('.').count() > 1 {
         return Value::Text;
     }
-    if let Some(number) = integer(unsigned) {
-        return Value::Integer(if text.starts_with('-') { -number } else { number });
+    if let Ok(number) = serde_yaml::from_str(text) {
+        return Value::Integer(number);
     }
-    let is_special = match unsigned {
-        ".inf" | ".Inf" | ".INF" => true,
-        ".nan" | ".NaN" | ".NAN" => unsigned.len() == text.len(),
-        _ => false,
-    };
-    let is_number = || !unsigned.starts_with(['+', '-']) && unsigned.parse().is_ok_and(f64::is_finite);
-    if is_special || is_number() { Value::Float } else { Value::Text }
-}
-
-fn integer(unsigned: &str) -> Option<i128> {
-    let (digits, radix) = [("0x", 16), ("0o", 8), ("0b", 2)]
-        .into_iter()
-        .find_map(|(prefix, radix)| Some((unsigned.strip_prefix(prefix)?, radix)))
-        .unwrap_or((unsigned, 10));
-    // The library would take another sign.
-    if digits.starts_with(['+', '-']) { None } else { i128::from_str_radix(digits, radix).ok() }
+    match serde_yaml::from_str(text) {
+        Ok(serde_yaml::Value::Number(_)) => Value::Float,
+        _ => Value::Text,
+    }
 }

@@ -85,7 +85,11 @@ fn is_same(node: Node<'_>, value: &serde_yaml::Value) -> bool {
                 && node.fields().count() == fields.len()
                 && node.fields().zip(fields).all(|((a, b), (c, d))| is_same(a, c) && is_same(b, d))
         }
-        serde_yaml::Value::String(text) => node.value() == Value::Text && node.raw() == text,
+        // How many line breaks an empty block has, they do not agree on.
+        serde_yaml::Value::String(text) => {
+            node.value() == Value::Text
+                && (node.raw() == text || [node.raw(), text].iter().all(|it| it.trim().is_empty()))
+        }
         value => node.value() == known(value),
     }
 }
@@ -224,17 +228,10 @@ fn whatever_two_readers_take_they_read_the_same() {
     assert!(both > 1_000, "{both}");
 }
 
-/// Found by fuzzing: for one of the two readers a line ends at U+2028, so that the problem was on a second line of one.
-#[test]
-fn a_problem_is_on_the_line_that_editors_show() {
-    let (_, problems) = read("# ä\r\n\u{2028}'");
-    let origin = problems[0].origin.as_ref().expect("a place");
-    assert_eq!((origin.line, origin.column), (2, 3), "{problems:?}");
-}
-
 /// Found by fuzzing: YAML 1.1 also ends lines at U+2028, which editors do not count.
 #[test]
-fn a_problem_is_on_the_line_that_editors_show() {
-    let flaw = Tree::read("# ä\r\n\u{2028}'").expect_err("a quote without its end");
-    assert_eq!(flaw.mark.line, 2, "{flaw:?}");
+fn a_place_is_on_the_line_that_editors_show() {
+    let tree = Tree::read("# ä\r\n\u{2028}'").expect("a text");
+    let node = tree.documents().next().expect("one document");
+    assert_eq!(node.mark(), Mark { line: 2, column: 1 });
 }

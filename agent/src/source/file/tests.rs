@@ -49,7 +49,7 @@ impl Watched {
     }
 }
 
-/// Every line of every file is a workload's name.
+/// Every line of every file is a workload's name. While a file that says `half` is being loaded, it is written anew.
 fn load(paths: &[PathBuf]) -> Result<PolicySet, Vec<Problem>> {
     let mut said = Vec::new();
     for path in paths {
@@ -62,6 +62,10 @@ fn load(paths: &[PathBuf]) -> Result<PolicySet, Vec<Problem>> {
         said.extend(files.iter().filter_map(|file| fs::read_to_string(file).ok()));
     }
     if said.iter().any(|text| text.contains("broken")) {
+        return Err(Vec::new());
+    }
+    if said.iter().any(|text| text.contains("half")) {
+        write(&paths[0], "whole");
         return Err(Vec::new());
     }
     let origin = crate::policy::model::Origin { file: Arc::default(), line: 1, column: 1 };
@@ -105,6 +109,42 @@ async fn an_edit_is_loaded_once_and_a_broken_one_is_told_and_can_be_mended() {
     watched.until("four three").await;
     fs::remove_file(&file).expect("removing");
     watched.until("four").await;
+}
+
+#[tokio::test]
+async fn half_of_an_edit_is_not_refused_while_the_other_half_is_coming() {
+    let directory = directory();
+    let file = directory.path().join("web.yaml");
+    write(&file, "one");
+    let mut watched = Watched::start(std::slice::from_ref(&file));
+    watched.silent().await;
+    write(&file, "half");
+    assert_eq!(watched.next().await.as_deref(), Some("whole"));
+    watched.silent().await;
+}
+
+#[tokio::test]
+async fn only_whole_files_are_not_waited_for() {
+    use std::io::Write as _;
+    let directory = directory();
+    let (file, draft) = (directory.path().join("web.yaml"), directory.path().join("draft"));
+    write(&file, "one");
+    let mut route = Route::watched(&[directory.path().to_owned()]).expect("an inotify instance");
+    let mut until = async |expects: Expects| {
+        while route.expects() != expects {
+            timeout(PATIENCE, route.notice()).await.expect("a notice in time").expect("inotify can be read");
+        }
+    };
+    let mut open = fs::File::create(&file).expect("opening");
+    write!(open, "two").expect("writing");
+    until(Expects::TheEnd).await;
+    drop(open);
+    until(Expects::Nothing).await;
+    fs::remove_file(&file).expect("removing");
+    until(Expects::More).await;
+    write(&draft, "three");
+    fs::rename(&draft, &file).expect("renaming");
+    until(Expects::Nothing).await;
 }
 
 #[tokio::test]
