@@ -58,10 +58,12 @@
 //! - **Who is no workload** (a process in a cgroup that nobody named) has an end and is tracked like an ungoverned workload, so
 //!   that being named later cuts nothing.
 
+mod answer;
 mod flows;
 mod packet;
 mod rules;
 
+pub use answer::Answer;
 pub use flows::Timeouts;
 pub use packet::{ACK, FIN, ICMP, ICMPV6, Message, Packet, Port, Quote, RST, SCTP, SYN, Spot, TCP, UDP};
 pub use rules::{RuleName, Ruling};
@@ -73,6 +75,7 @@ use bulkhead::policy::model::PolicySet;
 use bulkhead::workload::Workload;
 use bulkhead_ebpf::abi::{Direction, Reason, Verdict};
 
+use answer::{answer, strictest};
 use flows::{Flow, Permission};
 
 /// Everything that is so at one moment.
@@ -86,27 +89,6 @@ pub struct World {
     pub host: Vec<IpAddr>,
     /// Failsafe ports.
     pub failsafe: Vec<FailsafePort>,
-}
-
-/// What the model says of one packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Whether it passes.
-    pub verdict: Verdict,
-    /// Reasons that may truly be given for it. Several where the design leaves open which of them is named.
-    pub reasons: Vec<Reason>,
-    /// Rules that allow the flow, where a rule does.
-    pub rules: Vec<RuleName>,
-}
-
-impl Answer {
-    fn new(verdict: Verdict, reasons: &[Reason]) -> Self {
-        Self { verdict, reasons: reasons.to_vec(), rules: Vec::new() }
-    }
-
-    fn allow(reason: Reason) -> Self {
-        Self::new(Verdict::Allow, &[reason])
-    }
 }
 
 /// The world and what has been seen in it.
@@ -475,41 +457,6 @@ fn unknown_link(packet: &Packet) -> Answer {
     } else {
         Answer::new(Verdict::Deny, &[Reason::Unidentified])
     }
-}
-
-/// What several sides say together: all must let it pass.
-fn strictest(answers: Vec<Answer>) -> Answer {
-    let rank = |verdict| match verdict {
-        Verdict::Deny => 2,
-        Verdict::Audit => 1,
-        Verdict::Allow => 0,
-    };
-    let worst = answers.iter().map(|answer| rank(answer.verdict)).max().unwrap_or(0);
-    let mut alike = answers.into_iter().filter(|answer| rank(answer.verdict) == worst);
-    let mut merged = alike.next().expect("somebody was asked");
-    for other in alike {
-        merged.reasons.extend(other.reasons);
-        merged.rules.extend(other.rules);
-    }
-    merged
-}
-
-fn answer(ruling: &Ruling, established: bool) -> Answer {
-    let mut answer = match ruling {
-        Ruling::Ungoverned => Answer::new(Verdict::Allow, &[Reason::Ungoverned]),
-        Ruling::OpenEgress => Answer::new(Verdict::Allow, &[Reason::OpenEgress]),
-        Ruling::Failsafe => Answer::new(Verdict::Allow, &[Reason::Failsafe]),
-        Ruling::Allowed(rules) => Answer { verdict: Verdict::Allow, reasons: vec![Reason::Rule], rules: rules.clone() },
-        Ruling::Audited => Answer::new(Verdict::Audit, &[Reason::NoRule]),
-        Ruling::Denied => Answer::new(Verdict::Deny, &[Reason::NoRule]),
-        Ruling::Guarded(entries) => {
-            Answer { verdict: Verdict::Deny, reasons: vec![Reason::Guardrail], rules: entries.clone() }
-        }
-    };
-    if established {
-        answer.reasons.push(Reason::Established);
-    }
-    answer
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Holding the kernel against the desired state, whether or not anything was heard.
 //!
 //! Sources say what changed in the world; that somebody else changed what the agent wrote, nobody says. So it looks, every
-//! [`PERIOD`], and mends, counts and tells every difference.
+//! two seconds, and mends, counts and tells every difference.
 
 use std::time::{Duration, Instant};
 

@@ -12,7 +12,8 @@ const MEMBARRIER_CMD_GLOBAL: i32 = 1;
 /// Returns once every packet is judged that was being judged at `since`. What long is over costs nothing.
 pub(super) fn let_packets_end(since: Instant) {
     let left = LONGEST.saturating_sub(since.elapsed());
-    if !left.is_zero() && !(has_several_cpus() && waits_for_rcu()) {
+    let is_over = left.is_zero() || has_several_cpus() && waits_for_rcu();
+    if !is_over {
         std::thread::sleep(left);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::io;
 
 use aya::Pod;
 
@@ -17,6 +18,9 @@ use crate::kernel::error::KernelError;
 const WHOLE: usize = 8_192;
 /// Entries of such a part.
 const PART: usize = 16_384;
+
+/// Entries to write, and to remove.
+type Differences<K, V> = (Vec<(K, V)>, Vec<K>);
 
 /// How far the comparison of a large map has come.
 #[derive(Debug, Default)]
@@ -40,7 +44,7 @@ impl<K: Pod + Eq + Hash, V: Pod + PartialEq, S: Store<K, V>> Mirror<K, V, S> {
         Ok((wrong.len() + foreign.len()) as u64)
     }
 
-    fn compare_all(&self) -> std::io::Result<(Vec<(K, V)>, Vec<K>)> {
+    fn compare_all(&self) -> io::Result<Differences<K, V>> {
         let entries: HashMap<K, V> = self.map.entries()?.into_iter().collect();
         let wrong = self.content.iter().filter(|(key, value)| entries.get(key) != Some(value));
         let foreign = entries.keys().filter(|key| !self.content.contains_key(key));
@@ -48,7 +52,7 @@ impl<K: Pod + Eq + Hash, V: Pod + PartialEq, S: Store<K, V>> Mirror<K, V, S> {
     }
 
     /// What is there and should not be is found by a walk over the map, what is not there by looking up what should be.
-    fn compare_some(&mut self) -> std::io::Result<(Vec<(K, V)>, Vec<K>)> {
+    fn compare_some(&mut self) -> io::Result<Differences<K, V>> {
         let (mut wrong, mut foreign) = (Vec::new(), Vec::new());
         let Progress { walk, looked_up } = &mut self.progress;
         let mut walked = 0;
