@@ -186,6 +186,9 @@ impl Controller {
         }
         self.kernel.attachments.release_other_uplinks()?;
         self.attach();
+        if !self.attachments_differ {
+            self.kernel.attachments.remove_older()?;
+        }
         self.tell_health();
         Ok(())
     }

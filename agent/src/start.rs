@@ -269,7 +269,7 @@ async fn signals(policies: Vec<PathBuf>, events: mpsc::Sender<Event>) {
 fn failure(error: KernelError) -> Failure {
     let exit = match &error {
         KernelError::NoBtf | KernelError::TooOld(_) => Exit::Unavailable,
-        KernelError::NoInterface(_) => Exit::Config,
+        KernelError::NoInterface(_) | KernelError::Newer(_) => Exit::Config,
         KernelError::Missing(_) => Exit::Software,
         _ => Exit::OsErr,
     };

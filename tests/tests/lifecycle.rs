@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use bulkhead_ebpf::abi::LAYOUT;
 use bulkhead_tests::case::Way::{Tcp, Udp};
 use bulkhead_tests::case::{is_dropped, is_refused, reaches, tried};
 use bulkhead_tests::document::group;
@@ -169,6 +170,36 @@ fn a_connection_that_a_group_keeps_outlives_the_agent_and_an_edit() {
     let agent = scene.lab.agent();
     assert_eq!(scene.client.exchange(kept), Outcome::Reached, "{}", agent.dump());
     assert_eq!(scene.client.tcp(scene.server.at(Version::V4, 8000)), Outcome::Silent, "{}", agent.dump());
+}
+
+#[test]
+fn an_older_layout_is_taken_over_without_a_gap_and_a_newer_one_left_in_force() {
+    let scene = Scene::new();
+    let root = scene.lab.site().bpffs().join("bulkhead");
+    let layout = |number: u32| root.join(format!("v{number}"));
+    scene.lab.agent().kill();
+    let kept = scene.client.keep(scene.server.at(Version::V4, 8000));
+    // As an agent of another layout would have left it.
+    fs::rename(layout(LAYOUT), layout(LAYOUT - 1)).expect("bpffs takes that");
+
+    let agent = scene.lab.agent();
+    scene.is_enforced("with a successor of a newer layout");
+    assert_eq!(scene.client.exchange(kept), Outcome::Reached, "{}", agent.dump());
+    assert!(!layout(LAYOUT - 1).exists(), "nothing is left of the older one");
+    let uplink = agent.status().attachments.into_iter().find(|at| at.program == "xdp").expect("it is attached");
+    assert_eq!(uplink.mode, "kept", "a second program would have been refused there");
+    agent.kill();
+
+    fs::rename(layout(LAYOUT), layout(LAYOUT + 1)).expect("bpffs takes that");
+    let output = command(scene.lab.site(), &[]).output().expect("the binary is there");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{message}");
+    assert!(message.contains("a newer Bulkhead enforces on this host"), "{message}");
+    scene.is_enforced("where a newer layout is in force");
+    fs::rename(layout(LAYOUT + 1), layout(LAYOUT)).expect("bpffs takes that");
+    let agent = scene.lab.agent();
+    scene.is_enforced("with the newer agent again");
+    drop(agent);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{HashMap, Map, MapData, ProgramArray};
 use bulkhead::kernel::pin::Pins;
 use bulkhead_ebpf::abi::{Address, Party};
 use bulkhead_tests::document::group;
@@ -102,6 +102,16 @@ fn a_program_that_somebody_detaches_is_attached_again() {
     scene.mends("attachment", "cgroup_egress at");
     let status = scene.agent.status();
     assert!(status.enforcing && status.attachments.len() == 11, "{}", scene.agent.dump());
+}
+
+#[test]
+fn a_judging_program_that_somebody_takes_away_is_back_and_until_then_everything_is_denied() {
+    let scene = Scene::new();
+    let data = MapData::from_pin(scene.pins.map("CGROUP_INGRESS_JUDGE")).expect("the map is pinned");
+    let mut judges = ProgramArray::try_from(Map::ProgramArray(data)).expect("it is an array of programs");
+    judges.clear_index(&0).expect("root may");
+    assert_ne!(scene.client.tcp(scene.server.at(Version::V4, 9000)), Outcome::Reached, "{}", scene.agent.dump());
+    scene.mends("attachment", "cgroup_ingress_judge behind its hook's program");
 }
 
 #[test]

@@ -20,6 +20,12 @@ pub enum KernelError {
     /// Too old a kernel.
     #[error("this kernel is {0}, and Bulkhead needs Linux 6.1 or newer; upgrade the kernel (Debian 12 has one)")]
     TooOld(String),
+    /// What a newer agent attached.
+    #[error(
+        "a newer Bulkhead enforces on this host (its layout is v{0}), and what it enforces stays in force; run that version, or take \
+         everything out of the kernel with `bulkhead detach` first"
+    )]
+    Newer(u32),
     /// No bpffs, and none could be mounted.
     #[error("{path} is no bpffs and mounting one failed: {source}; run as root, or `mount -t bpf bpf {path}`")]
     Bpffs {

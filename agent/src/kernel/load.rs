@@ -42,7 +42,7 @@ pub const MAPS: [&str; 22] = [
 
 /// The programs that judge what those of the hooks hand over, with the array by which they do; the hook's own program is named
 /// the same without the ending. A pin keeps each array, which the kernel empties where nobody has it open.
-const JUDGES: [(&str, &str); 5] = [
+pub(super) const JUDGES: [(&str, &str); 5] = [
     ("cgroup_egress_judge", "CGROUP_EGRESS_JUDGE"),
     ("cgroup_ingress_judge", "CGROUP_INGRESS_JUDGE"),
     ("tc_egress_judge", "TC_EGRESS_JUDGE"),

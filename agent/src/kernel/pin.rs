@@ -9,6 +9,9 @@
 //!     links/PROGRAM             cgroup programs
 //!     links/PROGRAM-INTERFACE   XDP and tc, INTERFACE being the index
 //! ```
+//!
+//! An agent that finds an older layout fills maps of its own beside it, takes over the links one by one, each of which holds the old
+//! program or the new one at any time, and removes the rest. One that finds a newer layout leaves it in force.
 
 use std::fs;
 use std::io;
@@ -40,6 +43,9 @@ impl Pins {
             tracing::info!("mounted a bpffs at {}", bpffs.display());
         }
         let pins = Self { root: bpffs.join("bulkhead") };
+        if let Some(newer) = pins.layouts().into_iter().find(|layout| *layout > LAYOUT) {
+            return Err(KernelError::Newer(newer));
+        }
         for directory in [pins.layout(), pins.maps(), pins.links()] {
             fs::create_dir_all(&directory).map_err(|source| file("making", &directory, source))?;
         }
@@ -47,7 +53,47 @@ impl Pins {
     }
 
     fn layout(&self) -> PathBuf {
-        self.root.join(format!("v{LAYOUT}"))
+        self.of(LAYOUT)
+    }
+
+    fn of(&self, layout: u32) -> PathBuf {
+        self.root.join(format!("v{layout}"))
+    }
+
+    /// The layouts that are there, the newest first.
+    fn layouts(&self) -> Vec<u32> {
+        let entries = fs::read_dir(&self.root).into_iter().flatten().filter_map(Result::ok);
+        let mut layouts: Vec<u32> =
+            entries.filter_map(|entry| entry.file_name().to_str()?.strip_prefix('v')?.parse().ok()).collect();
+        layouts.sort_unstable_by(|a, b| b.cmp(a));
+        layouts
+    }
+
+    /// Takes over the pin of an older layout's link, where there is one and none of this layout.
+    ///
+    /// # Errors
+    /// [`KernelError::File`].
+    pub fn inherit(&self, pin: &Path) -> Result<(), KernelError> {
+        let older = self.layouts().into_iter().filter(|layout| *layout < LAYOUT);
+        let mut pins = older.filter_map(|layout| Some(self.of(layout).join("links").join(pin.file_name()?)));
+        match pins.find(|older| older.exists()) {
+            Some(older) if !pin.exists() => {
+                fs::rename(&older, pin).map_err(|source| file("taking over", &older, source))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what is left of older layouts: links that nobody took over, then maps.
+    ///
+    /// # Errors
+    /// [`KernelError::File`].
+    pub fn remove_older(&self) -> Result<(), KernelError> {
+        for layout in self.layouts().into_iter().filter(|layout| *layout < LAYOUT) {
+            let removed = remove_layout(&self.of(layout))?;
+            tracing::info!(layout, pins = removed.len(), "took over from an agent with an older layout");
+        }
+        Ok(())
     }
 
     /// Where maps are pinned.
@@ -80,10 +126,11 @@ impl Pins {
         self.links().join(format!("{program}-{index}"))
     }
 
-    /// Whether an earlier agent left anything attached.
+    /// Whether an earlier agent, of this layout or an older one, left anything attached.
     #[must_use]
     pub fn has_links(&self) -> bool {
-        fs::read_dir(self.links()).is_ok_and(|mut entries| entries.next().is_some())
+        let links = self.layouts().into_iter().map(|layout| self.of(layout).join("links"));
+        links.into_iter().any(|links| fs::read_dir(links).is_ok_and(|mut entries| entries.next().is_some()))
     }
 
     /// Removes every pin, and with the pins everything that they hold: links first, so that no program outlives its maps.
@@ -111,24 +158,30 @@ fn remove_below(root: &Path) -> Result<Vec<String>, KernelError> {
         Err(source) => return Err(file("reading", root, source)),
     };
     for layout in layouts.filter_map(Result::ok) {
-        for kind in ["links", "maps"] {
-            let directory = layout.path().join(kind);
-            let Ok(entries) = fs::read_dir(&directory) else { continue };
-            for entry in entries.filter_map(Result::ok) {
-                let path = entry.path();
-                if kind == "links" {
-                    link::remove(&path)?;
-                } else {
-                    fs::remove_file(&path).map_err(|source| file("removing", &path, source))?;
-                }
-                removed.push(format!("{} {}", kind.trim_end_matches('s'), entry.file_name().to_string_lossy()));
-            }
-            fs::remove_dir(&directory).map_err(|source| file("removing", &directory, source))?;
-        }
-        fs::remove_dir(layout.path()).map_err(|source| file("removing", &layout.path(), source))?;
+        removed.extend(remove_layout(&layout.path())?);
     }
     fs::remove_dir(root).map_err(|source| file("removing", root, source))?;
     removed.sort();
+    Ok(removed)
+}
+
+fn remove_layout(layout: &Path) -> Result<Vec<String>, KernelError> {
+    let mut removed = Vec::new();
+    for kind in ["links", "maps"] {
+        let directory = layout.join(kind);
+        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        for entry in entries.filter_map(Result::ok) {
+            let path = entry.path();
+            if kind == "links" {
+                link::remove(&path)?;
+            } else {
+                fs::remove_file(&path).map_err(|source| file("removing", &path, source))?;
+            }
+            removed.push(format!("{} {}", kind.trim_end_matches('s'), entry.file_name().to_string_lossy()));
+        }
+        fs::remove_dir(&directory).map_err(|source| file("removing", &directory, source))?;
+    }
+    fs::remove_dir(layout).map_err(|source| file("removing", layout, source))?;
     Ok(removed)
 }
 

@@ -8,11 +8,13 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use aya::maps::{MapData, MapInfo};
+use aya::maps::{MapData, MapError, MapInfo};
 
 use super::{Attached, Attachments, CLSACT, UPLINK, link};
+use crate::kernel::batch::BatchMap;
 use crate::kernel::error::KernelError;
-use crate::kernel::load::MAPS;
+use crate::kernel::load::{JUDGES, MAPS, set_judges};
+use crate::kernel::mirror::Store;
 use crate::kernel::pin::{Pins, file};
 
 /// What was found and is mended, or will be as soon as what is missing is attached again.
@@ -65,6 +67,11 @@ impl Attachments {
     /// [`KernelError::File`], [`KernelError::Pin`].
     pub fn audit(&mut self) -> Result<Findings, KernelError> {
         let mut findings = Findings { pins: self.maps.audit()?, ..Findings::default() };
+        let lost = self.lost_judges()?;
+        if !lost.is_empty() {
+            set_judges(&mut self.ebpf)?;
+            findings.detached.extend(lost.into_iter().map(|name| format!("{name} behind its hook's program")));
+        }
         let mut lost = Vec::new();
         for (pin, attached) in &self.attached {
             let Some(object) = &attached.object else { continue };
@@ -88,6 +95,22 @@ impl Attachments {
             }
         }
         Ok(findings)
+    }
+
+    /// The judging programs, of those that are loaded, that the programs of the hooks would not find.
+    fn lost_judges(&self) -> Result<Vec<&'static str>, KernelError> {
+        let mut lost = Vec::new();
+        for (name, map) in JUDGES {
+            let Some(info) = self.ebpf.program(name).and_then(|program| program.info().ok()) else { continue };
+            let failed = |source| KernelError::Map { map, operation: "reading", source };
+            let data = MapData::from_pin(self.pins.map(map)).map_err(failed)?;
+            // User space reads a program's ID where it writes its descriptor.
+            let array = BatchMap::<u32, u32>::new(data).map_err(|error| failed(MapError::IoError(error)))?;
+            if array.get(&0).map_err(|error| failed(MapError::IoError(error)))? != Some(info.id()) {
+                lost.push(name);
+            }
+        }
+        Ok(lost)
     }
 
     fn state(&self, pin: &Path, attached: &Attached) -> Result<State, KernelError> {
