@@ -25,7 +25,7 @@ pub(super) fn of_packet(skb: *mut __sk_buff) -> u64 {
 #[inline(always)]
 pub(super) fn owner_of_packet(skb: *mut __sk_buff, cgroup: u64) -> Local {
     let generation = Kernel.generation();
-    let place = own_place(cgroup).unwrap_or_else(|| Place::unpack(place_of_packet(skb, cgroup)));
+    let place = Place::unpack(place_of_packet(skb, cgroup));
     Local::at(generation, place, Seen::Cgroup(cgroup))
 }
 
@@ -35,7 +35,7 @@ pub(super) fn owner_of_call() -> Local {
     // SAFETY: the helper takes nothing and returns a number; at these hooks the current process makes the call.
     let cgroup = unsafe { bpf_get_current_cgroup_id() };
     let generation = Kernel.generation();
-    let place = own_place(cgroup).unwrap_or_else(|| Place::unpack(place_of_call(cgroup)));
+    let place = Place::unpack(place_of_call(cgroup));
     Local::at(generation, place, Seen::Cgroup(cgroup))
 }
 
@@ -67,9 +67,12 @@ fn own_place(cgroup: u64) -> Option<Place> {
     Some(place)
 }
 
-/// The place of the nearest ancestor that is known; the host's own where none is.
+/// The place of a cgroup or of the nearest ancestor that is known; the host's own where none is.
 #[inline(always)]
 fn nearest(cgroup: u64, ancestor: impl Fn(i32) -> u64) -> u64 {
+    if let Some(place) = own_place(cgroup) {
+        return place.pack();
+    }
     let mut nearest = Place::default().pack();
     let mut level = 1;
     while level <= DEPTH {
