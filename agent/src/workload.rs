@@ -7,6 +7,7 @@ pub mod selector;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +29,8 @@ pub struct DeclaredWorkload {
     pub cgroup: Option<String>,
     /// The host's end of its link: local.
     pub interface: Option<String>,
-    /// Its addresses. Without cgroup and interface it is a remote workload.
-    pub addresses: Vec<IpAddr>,
+    /// Its addresses, sorted. Without cgroup and interface it is a remote workload.
+    pub addresses: Arc<[IpAddr]>,
     /// Where the document stands.
     pub origin: Origin,
 }
@@ -74,8 +75,8 @@ pub struct Workload {
     pub cgroup: Option<CgroupRef>,
     /// Its link, where it is local and the link exists.
     pub interface: Option<InterfaceRef>,
-    /// Its addresses, sorted.
-    pub addresses: Vec<IpAddr>,
+    /// Its addresses, sorted; a document's own where it has no others, for there may be a million.
+    pub addresses: Arc<[IpAddr]>,
     /// Whether it is on this host: it has a cgroup or an interface, existing or declared.
     pub local: bool,
 }

@@ -122,7 +122,7 @@ impl Model {
     /// The world is another from here on: the next packet is judged by it.
     pub fn change(&mut self, world: &World) {
         let before = std::mem::replace(&mut self.world, world.clone());
-        self.left.extend(before.workloads.into_iter().flat_map(|workload| workload.addresses));
+        self.left.extend(before.workloads.into_iter().flat_map(|workload| workload.addresses.to_vec()));
         let Self { world, left, .. } = self;
         left.retain(|address| {
             let is_held = world.workloads.iter().any(|workload| workload.addresses.contains(address));

@@ -138,7 +138,7 @@ pub fn world(random: &mut Random, stage: &Stage) -> World {
             labels: labels(random),
             cgroup: cgroup.map(|index: usize| stage.cgroups[index].clone()),
             interface: interface.map(|index: usize| stage.interfaces[index].clone()),
-            addresses,
+            addresses: addresses.into(),
             local: kind != "remote",
         });
     }
@@ -181,7 +181,7 @@ fn changed(random: &mut Random, stage: &Stage, world: &World) -> World {
             let former = world.workloads.remove(chosen);
             let mut heir = Workload { name: name(random), labels: labels(random), ..former };
             if random.chance(30) {
-                heir.addresses.pop();
+                heir.addresses = heir.addresses.split_last().map_or_else(Arc::default, |(_, others)| others.into());
             }
             world.workloads.push(heir);
         }
@@ -219,7 +219,7 @@ fn newcomer(random: &mut Random, stage: &Stage, world: &World) -> Option<Workloa
         labels: labels(random),
         cgroup,
         interface,
-        addresses,
+        addresses: addresses.into(),
         local,
     })
 }

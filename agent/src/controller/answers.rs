@@ -77,7 +77,7 @@ impl Controller {
             local: workload.local,
             cgroup: workload.cgroup.as_ref().map(|cgroup| cgroup.path.clone()),
             interface: workload.interface.as_ref().map(|interface| interface.name.clone()),
-            addresses: workload.addresses.clone(),
+            addresses: workload.addresses.to_vec(),
             identity: member.identity,
         };
         self.members().map(view).collect()

@@ -53,12 +53,12 @@ impl State {
             let old = self.workloads.remove(name);
             let new = registry.workload(name);
             if let Some((workload, member)) = &old {
-                addresses.extend(&workload.addresses);
+                addresses.extend(workload.addresses.iter());
                 self.by_number.remove(&member.number);
                 patcher.vacate(workload);
             }
             if let Some(workload) = new {
-                addresses.extend(&workload.addresses);
+                addresses.extend(workload.addresses.iter());
                 let member = patcher.settle(self, &workload)?;
                 self.by_number.insert(member.number, name.clone());
                 self.workloads.insert(name.clone(), (workload, member));

@@ -50,7 +50,7 @@ pub(super) fn workload(name: &str, app: &str, address: &str, cgroup: Option<u64>
         labels: [("app".to_owned(), app.to_owned())].into(),
         cgroup: cgroup.map(|id| CgroupRef { path: name.to_owned(), id }),
         interface: None,
-        addresses: vec![ip(address)],
+        addresses: [ip(address)].into(),
         local: cgroup.is_some(),
     }
 }

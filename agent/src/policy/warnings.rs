@@ -78,7 +78,7 @@ fn contradiction(selector: &Selector) -> Option<String> {
 fn shared_addresses(workloads: &[DeclaredWorkload], warnings: &mut Vec<Problem>) {
     let mut claims: BTreeMap<IpAddr, &DeclaredWorkload> = BTreeMap::new();
     for workload in workloads {
-        for address in &workload.addresses {
+        for address in workload.addresses.iter() {
             let Some(first) = claims.get(address) else {
                 claims.insert(*address, workload);
                 continue;

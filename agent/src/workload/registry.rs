@@ -245,15 +245,20 @@ impl Registry {
         let link = one.interface.as_deref().and_then(|name| self.link(name));
         let mut labels = link.and_then(|link| link.alias.as_deref()).and_then(alias::labels).unwrap_or_default();
         labels.extend(one.labels.clone());
-        let behind = link.into_iter().flat_map(|link| link.peer_addresses.iter());
-        let addresses: BTreeSet<IpAddr> = one.addresses.iter().chain(behind).copied().collect();
+        let behind = link.map(|link| link.peer_addresses.as_slice()).unwrap_or_default();
+        let addresses = if behind.is_empty() {
+            one.addresses.clone()
+        } else {
+            let addresses: BTreeSet<IpAddr> = one.addresses.iter().chain(behind).copied().collect();
+            addresses.into_iter().collect()
+        };
         Workload {
             name: one.name.clone(),
             source: SourceKind::File,
             labels,
             cgroup,
             interface: link.map(|link| InterfaceRef { name: link.name.clone(), index: link.index }),
-            addresses: addresses.into_iter().collect(),
+            addresses,
             local: one.cgroup.is_some() || one.interface.is_some(),
         }
     }
@@ -284,7 +289,7 @@ impl Registry {
             labels: unit_labels(name, slice),
             cgroup: Some(CgroupRef { path: path.to_owned(), id }),
             interface: None,
-            addresses: Vec::new(),
+            addresses: Arc::default(),
             local: true,
         })
     }

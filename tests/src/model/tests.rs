@@ -29,7 +29,7 @@ fn workload(name: &str, address: &str) -> Workload {
         labels: [("app".to_owned(), name.to_owned())].into(),
         cgroup: Some(CgroupRef { path: name.to_owned(), id: 1 }),
         interface: None,
-        addresses: vec![address.parse().expect("an address")],
+        addresses: [address.parse().expect("an address")].into(),
         local: true,
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn steps(random: &mut Random, stage: &Stage, world: &World) -> Vec<St
 
 fn conversation(random: &mut Random, world: &World) -> Conversation {
     let is_v4 = random.chance(65);
-    let mut held: Vec<IpAddr> = world.workloads.iter().flat_map(|workload| workload.addresses.clone()).collect();
+    let mut held: Vec<IpAddr> = world.workloads.iter().flat_map(|workload| workload.addresses.to_vec()).collect();
     held.retain(|address| address.is_ipv4() == is_v4);
     let mut others: Vec<IpAddr> = HOST.iter().chain(&WORLD).map(|text| ip(text)).collect();
     others.retain(|address| address.is_ipv4() == is_v4);

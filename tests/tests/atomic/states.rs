@@ -120,7 +120,7 @@ pub fn states(random: &mut Random, links: &[InterfaceRef], cgroup: &CgroupRef, h
         labels: labels(list),
         cgroup: None,
         interface: None,
-        addresses: both(address),
+        addresses: both(address).into(),
         local: false,
     };
     let mut of_local = vec![("server", server)];
@@ -151,7 +151,7 @@ pub fn states(random: &mut Random, links: &[InterfaceRef], cgroup: &CgroupRef, h
     [false, true].map(|allows_some| {
         let mut workloads = workloads.clone();
         if allows_some {
-            let peer = workloads.iter_mut().find(|workload| workload.addresses == both(PEER));
+            let peer = workloads.iter_mut().find(|workload| *workload.addresses == *both(PEER));
             peer.expect("it is there").labels.insert("favour".into(), "really".into());
         }
         State { policy: policy.clone(), workloads, allows_some }

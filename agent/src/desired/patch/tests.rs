@@ -31,7 +31,7 @@ fn policy() -> Arc<PolicySet> {
         labels: [("app".to_owned(), app.to_owned())].into(),
         cgroup: cgroup.map(str::to_owned),
         interface: interface.map(str::to_owned),
-        addresses: Vec::new(),
+        addresses: Arc::default(),
         origin: Origin { file: Arc::new("test.yaml".into()), line: 1, column: 1 },
     };
     Arc::new(PolicySet {

@@ -186,7 +186,7 @@ spec: {addresses: ['10.0.0.11']}
         labels: [].into(),
         cgroup: None,
         interface: None,
-        addresses: vec![address("10.0.0.11")],
+        addresses: [address("10.0.0.11")].into(),
         origin: origin(6, 1),
     };
     let local = DeclaredWorkload {
@@ -194,7 +194,7 @@ spec: {addresses: ['10.0.0.11']}
         labels: [label("app", "web"), label("empty", "")].into(),
         cgroup: Some("shop/web-1".to_owned()),
         interface: Some("veth-web1".to_owned()),
-        addresses: vec![address("10.0.0.10"), address("fd00::10")],
+        addresses: [address("10.0.0.10"), address("fd00::10")].into(),
         origin: origin(1, 1),
     };
     assert_eq!(policy, PolicySet { workloads: vec![remote, local], ..PolicySet::default() });

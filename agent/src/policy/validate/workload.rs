@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::Read;
 use super::cidr::parse_address;
@@ -112,8 +113,8 @@ fn check_interface(name: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
-fn addresses(field: &Field<Vec<Field<String>>>, report: Reporter<'_>) -> Vec<IpAddr> {
-    let Some((mark, entries)) = field.marked() else { return Vec::new() };
+fn addresses(field: &Field<Vec<Field<String>>>, report: Reporter<'_>) -> Arc<[IpAddr]> {
+    let Some((mark, entries)) = field.marked() else { return Arc::default() };
     if entries.is_empty() {
         report.add(mark, "`addresses` is empty", "list at least one address, or leave it out");
     }

@@ -74,7 +74,7 @@ fn load(paths: &[PathBuf]) -> Result<PolicySet, Vec<Problem>> {
         labels: Default::default(),
         cgroup: None,
         interface: None,
-        addresses: Vec::new(),
+        addresses: Arc::default(),
         origin: origin.clone(),
     };
     Ok(PolicySet {

@@ -24,7 +24,7 @@ fn declared(name: &str, cgroup: Option<&str>, interface: Option<&str>) -> Declar
         labels: [("app".to_owned(), name.to_owned())].into(),
         cgroup: cgroup.map(str::to_owned),
         interface: interface.map(str::to_owned),
-        addresses: Vec::new(),
+        addresses: Arc::default(),
         origin: Origin { file: Arc::new("test.yaml".into()), line: 1, column: 1 },
     }
 }
@@ -90,7 +90,7 @@ fn a_document_claims_its_cgroup_and_its_link() {
     assert_eq!(names(&view), ["web"]);
     let web = &view.workloads[0];
     assert_eq!(web.cgroup.as_ref().map(|cgroup| cgroup.id), Some(2));
-    assert_eq!(web.addresses, ["10.0.0.2".parse::<IpAddr>().expect("a literal")]);
+    assert_eq!(*web.addresses, ["10.0.0.2".parse::<IpAddr>().expect("a literal")]);
     assert_eq!(web.labels["app"], "web", "the document's word wins");
     assert_eq!(web.labels["env"], "prod");
 }
