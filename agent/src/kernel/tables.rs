@@ -48,6 +48,8 @@ pub struct Tables {
     cgroups: Mirror<u64, Place>,
     interfaces: Mirror<u32, Place>,
     identities: Mirror<IdentityKey, Identity, IdentityTable>,
+    /// Identities of the copy in force that nobody has had since the last change.
+    unused: HashSet<IdentityKey>,
     rows: Mirror<RowKey, Row>,
     rules: Mirror<RuleKey, RuleRef>,
     ports: Shared<u16>,
@@ -93,6 +95,7 @@ impl Tables {
             cgroups: Mirror::open(pins, "CGROUPS")?,
             interfaces: Mirror::open(pins, "INTERFACES")?,
             identities: Mirror::open(pins, "IDENTITIES")?,
+            unused: HashSet::new(),
             rows: Mirror::open(pins, "ROWS")?,
             rules: Mirror::open(pins, "RULE_REFS")?,
             failsafe: (failsafe_map, failsafe),
@@ -188,14 +191,23 @@ impl Tables {
         if moved {
             self.commit(self.generation.wrapping_add(2))?;
         }
-        let active = self.generation & 1;
-        let known = |key: &IdentityKey| key.copy != active || contents.identities.contains_key(&key.identity);
-        self.identities.retain(known)?;
+        self.remove_unused(contents)?;
         Ok(match (flips, moved) {
             (true, _) => Applied::Policy,
             (false, true) => Applied::Workloads,
             (false, false) => Applied::Unchanged,
         })
+    }
+
+    /// Removes identities that nobody has had since the last time: a packet may have read such a number just before.
+    fn remove_unused(&mut self, contents: &Contents) -> Result<(), KernelError> {
+        let active = self.generation & 1;
+        let is_unused = |key: &&IdentityKey| key.copy == active && !contents.identities.contains_key(&key.identity);
+        let unused: HashSet<IdentityKey> = self.identities.content().keys().filter(is_unused).copied().collect();
+        let before = std::mem::take(&mut self.unused);
+        self.identities.unset_all(before.intersection(&unused).copied())?;
+        self.unused = unused.difference(&before).copied().collect();
+        Ok(())
     }
 
     /// Holds the maps against what the agent wrote, large ones part by part, and mends what differs. Returns how many entries
