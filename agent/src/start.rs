@@ -8,7 +8,7 @@
 //! A start that fails on a host where nothing was enforced takes away what it made. One that fails where an earlier agent's
 //! programs are pinned leaves those as they were.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::AdminState;
 use crate::config::failsafe::FailsafePort;
-use crate::config::{RunOptions, Uplinks};
+use crate::config::{ManagedScope, RunOptions, Uplinks};
 use crate::controller::{Audience, Controller, Event, Kernel, PolicyLoad};
 use crate::exit::{Exit, Failure};
 use crate::flow::SharedNames;
@@ -59,6 +59,7 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     let uplinks = options.uplinks()?;
     let failsafe = options.failsafe_ports()?;
     let cgroup_root = cgroup_root(&options)?;
+    make_scopes(&options.managed_scope, &cgroup_root);
     // Their content is noted before it is read, so that no edit is missed in between.
     let files = PolicyFiles::new(options.policies.clone());
     let policy = first_policy(&options.policies)?;
@@ -193,6 +194,20 @@ fn cgroup_root(options: &RunOptions) -> Result<PathBuf, Failure> {
         format!("{} is no cgroup v2 directory", root.display()),
         "give --cgroup-root the place where cgroup2 is mounted (`findmnt -t cgroup2` shows it), or leave it out",
     ))
+}
+
+/// Makes the managed scopes that deny and are not there yet: what starts in one must find it known, and the first that starts
+/// there would be faster than the notice of the scope itself. Whoever makes it otherwise finds it and takes it.
+fn make_scopes(scopes: &[ManagedScope], cgroup_root: &Path) {
+    for scope in scopes.iter().filter(|scope| scope.denies) {
+        let directory = cgroup_root.join(&scope.path);
+        if let Err(error) = std::fs::create_dir_all(&directory) {
+            tracing::warn!(
+                "cannot make the managed scope {}: {error}; what is the first to start there may send before it is denied",
+                directory.display()
+            );
+        }
+    }
 }
 
 fn first_policy(paths: &[PathBuf]) -> Result<PolicySet, Failure> {

@@ -6,7 +6,7 @@ use bulkhead_tests::case::Way::{Tcp, Udp};
 use bulkhead_tests::case::{is_dropped, is_refused, reaches, tried};
 use bulkhead_tests::document::group;
 use bulkhead_tests::lab::protocol::Request;
-use bulkhead_tests::lab::{Lab, Outcome, Version, Workload, cgroup};
+use bulkhead_tests::lab::{Lab, Outcome, Version, Workload};
 
 const PORTS: &[&str] = &["--failsafe", "in:tcp/22,in:udp/68,out:tcp/6443,out:udp/67"];
 
@@ -103,7 +103,6 @@ fn without_failsafe_ports_the_policy_alone_decides() {
 fn a_daemon_that_nobody_has_identified_yet_has_the_failsafe_ports_too() {
     let mut lab = Lab::new();
     let outsider = lab.outsider("outsider", "");
-    cgroup::make(&lab.site().cgroup_root.join("managed")).expect("root may make cgroups");
     lab.policy("groups.yaml", &group("closed", 100, "closed", &["ingress: []"]));
     // Nobody is there to identify what starts after this.
     lab.agent_with(&[PORTS, &["--managed-scope", "managed=deny"]].concat()).kill();
