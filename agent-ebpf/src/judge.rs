@@ -18,6 +18,7 @@ mod flow;
 mod related;
 
 pub use evaluate::{Evaluation, Subject, evaluate, guardrail};
+pub use failsafe::failsafe;
 
 use crate::abi::{Address, Direction, End, Fragment, IDENTITY_WORLD, Party, Place, RULE_NONE, Reason, Stamp, Verdict};
 use crate::packet::{Bytes, Packet, Part, is_never_cut};

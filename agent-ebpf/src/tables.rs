@@ -4,7 +4,7 @@ use crate::abi::{
     Address, Control, Direction, Flow, FlowKey, Fragment, FragmentKey, Identity, IdentityKey, Party, PortIndex, Row,
     RowKey, RuleKey, RuleRef,
 };
-use crate::judge::{Evaluation, Subject, evaluate, guardrail};
+use crate::judge::{Evaluation, Subject, evaluate, failsafe, guardrail};
 use crate::track::FlowCell;
 
 /// Everything that a decision may ask. None of it fails loudly: what is not there is not known, and not known is not
@@ -69,6 +69,13 @@ pub trait Tables {
         let denial =
             if subject.is_guarded() { guardrail(self, subject.copy(), identities, peer, role, service) } else { None };
         denial.unwrap_or_else(|| evaluate(self, subject, peer, role, service))
+    }
+    /// [`failsafe`]; the kernel's tables call it as a function of its own, too.
+    fn is_failsafe(&self, own: &Address, role: Direction, service: PortIndex) -> bool
+    where
+        Self: Sized,
+    {
+        failsafe(self, own, role, service)
     }
     /// Remembers a first fragment; without room its later ones are denied.
     fn remember_fragment(&self, key: &FragmentKey, fragment: &Fragment);

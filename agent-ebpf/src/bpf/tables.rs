@@ -10,7 +10,7 @@ use bulkhead_ebpf::abi::{
     IdentityKey, MAX_RULES, PORT_INDEXES, Party, Place, PortIndex, ROWS as MAX_ROWS, RULE_REFS as MAX_RULE_REFS, Row,
     RowKey, RuleKey, RuleRef, Settings,
 };
-use bulkhead_ebpf::judge::{Evaluation, Subject, evaluate, guardrail};
+use bulkhead_ebpf::judge::{Evaluation, Subject, evaluate, failsafe, guardrail};
 use bulkhead_ebpf::tables::Tables;
 use bulkhead_ebpf::track::FlowCell;
 
@@ -195,6 +195,12 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
+    fn is_failsafe(&self, own: &Address, role: Direction, service: PortIndex) -> bool {
+        let [high, low] = own.halves();
+        ask_failsafe(high, low, role as u32, service.0) != 0
+    }
+
+    #[inline(always)]
     fn remember_fragment(&self, key: &FragmentKey, fragment: &Fragment) {
         // Without room the later fragments are denied as unseen, which is counted.
         let _ = FRAGMENTS.insert(key, fragment, 0);
@@ -216,6 +222,14 @@ extern "C" fn party_of_prefix(high: u64, low: u64) -> u64 {
 extern "C" fn evaluate_rules(subject: u64, peer: u32, role: u32, service: u32) -> u64 {
     let role = if role == Direction::Egress as u32 { Direction::Egress } else { Direction::Ingress };
     evaluate(&Kernel, Subject::unpack(subject), peer, role, PortIndex(service)).pack()
+}
+
+/// The failsafe ports, for the same reason; 0 where none names it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ask_failsafe(high: u64, low: u64, role: u32, service: u32) -> u32 {
+    let role = if role == Direction::Egress as u32 { Direction::Egress } else { Direction::Ingress };
+    u32::from(failsafe(&Kernel, &Address::from_halves([high, low]), role, PortIndex(service)))
 }
 
 /// The guardrails, for the same reason; 0 where none denies.

@@ -9,7 +9,7 @@ use crate::tables::Tables;
 ///
 /// It is asked of denials alone, as what the flow is: an answer passes as part of the flow that it answers, never for the port
 /// that it comes from.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn is_failsafe<T: Tables>(
     tables: &T,
     local: &Local,
@@ -17,10 +17,13 @@ pub(super) fn is_failsafe<T: Tables>(
     role: Direction,
     service: PortIndex,
 ) -> bool {
-    if matches!(local.seen, Seen::Interface(_)) || !names(tables, role, service) {
-        return false;
-    }
-    tables.party(own).flags & Party::HOST != 0
+    !matches!(local.seen, Seen::Interface(_)) && tables.is_failsafe(own, role, service)
+}
+
+/// Whether a failsafe port names this service, and the address is one of the host's.
+#[inline(always)]
+pub fn failsafe<T: Tables>(tables: &T, own: &Address, role: Direction, service: PortIndex) -> bool {
+    names(tables, role, service) && tables.party(own).flags & Party::HOST != 0
 }
 
 /// Whether a failsafe port names this service.
