@@ -60,14 +60,15 @@ fn destination6(ctx: *mut bpf_sock_addr) -> Address {
 fn handle(ctx: &SockAddrContext, hook: Hook, destination: Address) -> i32 {
     // SAFETY: the context pointer is the one the program was called with.
     let (user_port, protocol_number) = unsafe { ((*ctx.sock_addr).user_port as u16, (*ctx.sock_addr).protocol as u8) };
+    // Nearly every datagram's call: nothing is looked up for it.
+    if destination.is_loopback() || !is_decidable(ctx, protocol_number) {
+        report::count(hook, &Judgement::deferred(Direction::Egress), 0);
+        return SK_PASS as i32;
+    }
     let detail = u16::from_be(user_port);
     let packet = Packet::new(protocol_number, (&Address::default(), 0), (&destination, user_port), detail);
     let local = cgroup::owner_of_call();
-    let judgement = if is_decidable(ctx, protocol_number) && !destination.is_loopback() {
-        judge::judge_call(&Kernel, &destination, &packet, &local)
-    } else {
-        Judgement::deferred(Direction::Egress)
-    };
+    let judgement = judge::judge_call(&Kernel, &destination, &packet, &local);
     if judgement.verdict != Verdict::Deny {
         // The packets that follow are counted and reported; an audit here would be counted twice.
         let quiet =
