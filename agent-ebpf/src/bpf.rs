@@ -14,11 +14,16 @@ mod tables;
 mod tc;
 mod xdp;
 
-use bulkhead_ebpf::abi::{Direction, Verdict};
+use aya_ebpf::EbpfContext;
+use bulkhead_ebpf::abi::{Direction, Hook, Reason, Verdict};
 use bulkhead_ebpf::judge::{self, Judgement, Kin, Local};
 use bulkhead_ebpf::packet::{Bytes, Packet};
 
+use bytes::SkbBytes;
 use tables::Kernel;
+
+/// `skb->protocol` of IPv4.
+const ETH_P_IP: u32 = (0x0800u16).to_be() as u32;
 
 /// The helpers for tracing and socket look-ups are for programs under a GPL-compatible licence; this is one.
 #[unsafe(link_section = "license")]
@@ -45,6 +50,32 @@ fn judge_packet<B: Bytes>(
 ) -> bool {
     let kin = judge::kin(&Kernel, bytes, packet, local, direction);
     decide(kin, packet, local, direction, outcome) == Verdict::Deny as u32
+}
+
+/// What the socket buffer's hooks do once a packet is read, or was found to be none: judges and reports it. True where it is
+/// denied.
+#[inline(always)]
+fn judge_skb<C: EbpfContext>(
+    ctx: &C,
+    (hook, direction): (Hook, Direction),
+    bytes: &SkbBytes,
+    packet: Result<&mut Packet, Reason>,
+    local: &Local,
+    (interface, length): (u32, u32),
+) -> bool {
+    let mut judgement = Judgement::deferred(direction);
+    match packet {
+        Ok(packet) => {
+            let is_denied = judge_packet(bytes, packet, local, direction, &mut judgement);
+            report::report(ctx, hook, Some(packet), local, &judgement, interface, length);
+            is_denied
+        }
+        Err(reason) => {
+            judgement = judge::undecidable(&Kernel, local, direction, reason);
+            report::report(ctx, hook, None, local, &judgement, interface, length);
+            judgement.verdict == Verdict::Deny
+        }
+    }
 }
 
 #[panic_handler]

@@ -4,13 +4,13 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::macros::{cgroup_skb, map};
 use aya_ebpf::maps::ProgramArray;
 use aya_ebpf::programs::SkBuffContext;
-use bulkhead_ebpf::abi::{Direction, Hook, Reason, Verdict};
+use bulkhead_ebpf::abi::{Direction, Hook, Reason};
 use bulkhead_ebpf::judge::{self, Judgement, Seen};
 use bulkhead_ebpf::packet::{self, Network, Packet};
 
 use super::bytes::{Linear, SkbBytes};
 use super::tables::Kernel;
-use super::{cgroup, judge_packet, report};
+use super::{ETH_P_IP, cgroup, judge_skb, report};
 
 #[map]
 static CGROUP_EGRESS_JUDGE: ProgramArray = ProgramArray::with_max_entries(1, 0);
@@ -19,7 +19,6 @@ static CGROUP_INGRESS_JUDGE: ProgramArray = ProgramArray::with_max_entries(1, 0)
 
 /// The index of `lo`, which is the first device of every network namespace.
 const LOOPBACK: u32 = 1;
-const ETH_P_IP: u32 = (0x0800u16).to_be() as u32;
 
 const PASS: i32 = 1;
 const DROP: i32 = 0;
@@ -87,14 +86,7 @@ fn handle(ctx: &SkBuffContext, hook: Hook, direction: Direction) -> i32 {
     let network = if protocol == ETH_P_IP { Network::Ip4 } else { Network::Ip6 };
     let mut packet = Packet::EMPTY;
     let is_whole = bytes.plain(network, &mut packet) || bytes.parse(0, network, &mut packet);
+    let parsed = if is_whole { Ok(&mut packet) } else { Err(Reason::Malformed) };
     let local = cgroup::owner_of_packet(skb, id);
-    let mut judgement = Judgement::deferred(direction);
-    let is_denied = if is_whole {
-        judge_packet(&bytes, &mut packet, &local, direction, &mut judgement)
-    } else {
-        judgement = judge::undecidable(&Kernel, &local, direction, Reason::Malformed);
-        judgement.verdict == Verdict::Deny
-    };
-    report::report(ctx, hook, is_whole.then_some(&packet), &local, &judgement, interface, length);
-    if is_denied { DROP } else { PASS }
+    if judge_skb(ctx, (hook, direction), &bytes, parsed, &local, (interface, length)) { DROP } else { PASS }
 }

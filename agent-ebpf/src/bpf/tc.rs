@@ -5,21 +5,19 @@ use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::ProgramArray;
 use aya_ebpf::programs::TcContext;
-use bulkhead_ebpf::abi::{Direction, Hook, Reason, Verdict};
+use bulkhead_ebpf::abi::{Direction, Hook, Reason};
 use bulkhead_ebpf::judge::{self, Judgement, Local, Seen};
 use bulkhead_ebpf::packet::{self, Frame, Network, Packet};
 use bulkhead_ebpf::tables::Tables;
 
 use super::bytes::{Linear, SkbBytes};
 use super::tables::{self, Kernel};
-use super::{judge_packet, report};
+use super::{ETH_P_IP, judge_skb, report};
 
 #[map]
 static TC_EGRESS_JUDGE: ProgramArray = ProgramArray::with_max_entries(1, 0);
 #[map]
 static TC_INGRESS_JUDGE: ProgramArray = ProgramArray::with_max_entries(1, 0);
-
-const ETH_P_IP: u32 = (0x0800u16).to_be() as u32;
 
 /// `TCX_NEXT` and `TC_ACT_UNSPEC`: later programs and filters run.
 const NEXT: i32 = -1;
@@ -82,28 +80,21 @@ fn handle(ctx: &TcContext, hook: Hook, direction: Direction) -> i32 {
     let bytes = SkbBytes(skb);
     let seen = Seen::Interface(interface);
     let mut packet = Packet::EMPTY;
-    let is_plain = bytes.plain_frame(&mut packet);
-    let parsed = match if is_plain { None } else { packet::network(&bytes) } {
-        _ if is_plain => Ok(()),
-        Some(Frame::Ip(network, at)) if bytes.parse(at, network, &mut packet) => Ok(()),
-        Some(Frame::Arp) => {
-            report::count(hook, &Judgement::never_cut(direction), length);
-            return NEXT;
+    let parsed = if bytes.plain_frame(&mut packet) {
+        Ok(&mut packet)
+    } else {
+        match packet::network(&bytes) {
+            Some(Frame::Ip(network, at)) if bytes.parse(at, network, &mut packet) => Ok(&mut packet),
+            Some(Frame::Arp) => {
+                report::count(hook, &Judgement::never_cut(direction), length);
+                return NEXT;
+            }
+            Some(Frame::Other) => Err(Reason::NotIp),
+            Some(Frame::Ip(..)) | None => Err(Reason::Malformed),
         }
-        Some(Frame::Other) => Err(Reason::NotIp),
-        Some(Frame::Ip(..)) | None => Err(Reason::Malformed),
     };
     let generation = Kernel.generation();
     let place = tables::interface(interface);
     let local = place.map_or(Local::unnamed(generation, seen), |place| Local::at(generation, place, seen));
-    let mut judgement = Judgement::deferred(direction);
-    let is_denied = match parsed {
-        Ok(()) => judge_packet(&bytes, &mut packet, &local, direction, &mut judgement),
-        Err(reason) => {
-            judgement = judge::undecidable(&Kernel, &local, direction, reason);
-            judgement.verdict == Verdict::Deny
-        }
-    };
-    report::report(ctx, hook, parsed.is_ok().then_some(&packet), &local, &judgement, interface, length);
-    if is_denied { TC_ACT_SHOT } else { NEXT }
+    if judge_skb(ctx, (hook, direction), &bytes, parsed, &local, (interface, length)) { TC_ACT_SHOT } else { NEXT }
 }

@@ -8,7 +8,7 @@ use aya_ebpf::maps::ProgramArray;
 use aya_ebpf::programs::XdpContext;
 use bulkhead_ebpf::abi::{Direction, Hook, Party};
 use bulkhead_ebpf::judge::{self, Judgement, Local, Seen};
-use bulkhead_ebpf::packet::{self, Frame, Network, Packet, Part};
+use bulkhead_ebpf::packet::{self, ETHERNET, Frame, Network, Packet, Part};
 use bulkhead_ebpf::tables::Tables;
 
 use super::bytes::{Linear, XdpBytes};
@@ -67,7 +67,7 @@ fn uplink_judge(ctx: XdpContext) -> u32 {
 /// The established path, once for each IP version: the compiler then knows half of each address of IPv4.
 #[inline(always)]
 fn known(frame: *mut xdp_md, network: Network) -> bool {
-    let Some(plain) = Linear::of_xdp(frame).plain_frame_of(network) else { return false };
+    let Some(plain) = packet::plain(&Linear::of_xdp(frame), ETHERNET, network) else { return false };
     let judgement = judge::known(&Kernel, &plain, Seen::Address, Direction::Ingress);
     let Some(judgement) = judgement else { return false };
     report::count(Hook::Xdp, &judgement, plain.length);
