@@ -9,3 +9,15 @@
 
 pub mod packets;
 pub mod policies;
+
+/// A target without the engine: runs the files that it is given.
+///
+/// # Panics
+/// Something does not hold of one of them, or it can't be read.
+pub fn run_files(check: fn(&[u8])) {
+    for path in std::env::args_os().skip(1) {
+        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        check(&bytes);
+        println!("{}: holds", path.display());
+    }
+}

@@ -7,9 +7,5 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bulkhead_fuzz::packets::check(bytes))
 
 #[cfg(not(fuzzing))]
 fn main() {
-    for path in std::env::args_os().skip(1) {
-        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        bulkhead_fuzz::packets::check(&bytes);
-        println!("{}: holds", path.display());
-    }
+    bulkhead_fuzz::run_files(bulkhead_fuzz::packets::check);
 }
