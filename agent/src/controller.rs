@@ -177,6 +177,7 @@ impl Controller {
         let contents = self.compute(&policy, true)?;
         self.write_all(&contents)?;
         self.policy_took_force(seen);
+        self.kernel.attachments.pins().inherit()?;
         self.kernel.attachments.attach_cgroup(cgroup_root)?;
         let has_links =
             self.state.iter().flat_map(|state| state.workloads.values()).any(|(it, _)| it.interface.is_some());
@@ -187,7 +188,7 @@ impl Controller {
         self.kernel.attachments.release_other_uplinks()?;
         self.attach();
         if !self.attachments_differ {
-            self.kernel.attachments.remove_older()?;
+            self.kernel.attachments.pins().remove_older()?;
         }
         self.tell_health();
         Ok(())

@@ -86,7 +86,6 @@ impl Attachments {
             let what = || format!("attaching {name} to {}", root.display());
             let refused = |source: Refusal| KernelError::Program { what: what(), source };
             let pin = self.pins.cgroup_link(name);
-            self.pins.inherit(&pin)?;
             let pinned = link::open(&pin).map_err(|source| file("opening", &pin, source))?;
             // A link to another root, or to one that was removed meanwhile, gives way.
             let pinned = pinned.filter(|pinned| link::info(pinned.as_fd()).is_ok_and(|info| info.target() == id));
@@ -156,7 +155,6 @@ impl Attachments {
         self.load(true, false)?;
         let index = interface::index(name)?;
         let pin = self.pins.interface_link("uplink", index);
-        self.pins.inherit(&pin)?;
         let mut used = None;
         let link = match PinnedLink::from_pin(&pin) {
             Ok(pinned) => interface::replace_xdp(&mut self.ebpf, pinned.into()).map(|()| None),
@@ -220,7 +218,6 @@ impl Attachments {
 
     fn attach_tc(&mut self, program: &'static str, name: &str, pin: &Path) -> Result<&'static str, KernelError> {
         let fail = |source| KernelError::Program { what: format!("attaching {program} to {name}"), source };
-        self.pins.inherit(pin)?;
         if clsact::is_used() {
             let classifier = interface::classifier(&mut self.ebpf, program).map_err(fail)?;
             return clsact::attach(classifier, program, name, pin).map(|()| CLSACT).map_err(fail);
@@ -271,12 +268,9 @@ impl Attachments {
         Ok(())
     }
 
-    /// Takes away what is left of agents with an older layout, once everything of theirs that is wanted is taken over.
-    ///
-    /// # Errors
-    /// [`KernelError::File`].
-    pub fn remove_older(&self) -> Result<(), KernelError> {
-        self.pins.remove_older()
+    /// Where links are pinned, and what else.
+    pub const fn pins(&self) -> &Pins {
+        &self.pins
     }
 
     /// Hands out the object, for the kernel's log.

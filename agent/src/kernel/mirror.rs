@@ -110,7 +110,9 @@ impl<K: Pod + Eq + Hash, V: Pod + PartialEq, S: Store<K, V>> Mirror<K, V, S> {
         let is_trie =
             data.info().and_then(|info| info.map_type()).map_err(|source| fail("opening", source))? == MapType::LpmTrie;
         let map = S::new(data).map_err(|source| fail("opening", MapError::IoError(source)))?;
-        let entries = map.entries().map_err(|source| fail("reading", MapError::IoError(source)))?;
+        // An array is as long when it is empty, and a start must not wait for nothing.
+        let entries = if pins.are_new() { Ok(Vec::new()) } else { map.entries() };
+        let entries = entries.map_err(|source| fail("reading", MapError::IoError(source)))?;
         Ok(Self { name, map, is_trie, content: entries.into_iter().collect(), progress: Progress::default() })
     }
 

@@ -23,11 +23,13 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::attach::link;
 use super::error::KernelError;
+use super::load::MAPS;
 
 /// The directories of one agent's pins.
 #[derive(Clone, Debug)]
 pub struct Pins {
     root: PathBuf,
+    is_new: bool,
 }
 
 impl Pins {
@@ -42,7 +44,8 @@ impl Pins {
                 .map_err(|errno| KernelError::Bpffs { path: bpffs.to_owned(), source: errno.into() })?;
             tracing::info!("mounted a bpffs at {}", bpffs.display());
         }
-        let pins = Self { root: bpffs.join("bulkhead") };
+        let mut pins = Self { root: bpffs.join("bulkhead"), is_new: false };
+        pins.is_new = !pins.map(MAPS[0]).exists();
         if let Some(newer) = pins.layouts().into_iter().find(|layout| *layout > LAYOUT) {
             return Err(KernelError::Newer(newer));
         }
@@ -69,31 +72,41 @@ impl Pins {
         layouts
     }
 
-    /// Takes over the pin of an older layout's link, where there is one and none of this layout.
+    fn older(&self) -> impl Iterator<Item = u32> {
+        self.layouts().into_iter().filter(|layout| *layout < LAYOUT)
+    }
+
+    /// Takes over the links of older layouts, those of which this layout has none: they are found like an earlier agent's.
     ///
     /// # Errors
     /// [`KernelError::File`].
-    pub fn inherit(&self, pin: &Path) -> Result<(), KernelError> {
-        let older = self.layouts().into_iter().filter(|layout| *layout < LAYOUT);
-        let mut pins = older.filter_map(|layout| Some(self.of(layout).join("links").join(pin.file_name()?)));
-        match pins.find(|older| older.exists()) {
-            Some(older) if !pin.exists() => {
-                fs::rename(&older, pin).map_err(|source| file("taking over", &older, source))
+    pub fn inherit(&self) -> Result<(), KernelError> {
+        for links in self.older().map(|layout| self.of(layout).join("links")) {
+            for entry in fs::read_dir(links).into_iter().flatten().filter_map(Result::ok) {
+                let (older, pin) = (entry.path(), self.links().join(entry.file_name()));
+                if !pin.exists() {
+                    fs::rename(&older, pin).map_err(|source| file("taking over", &older, source))?;
+                }
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
-    /// Removes what is left of older layouts: links that nobody took over, then maps.
+    /// Removes what is left of older layouts, once no link has a program of theirs.
     ///
     /// # Errors
     /// [`KernelError::File`].
     pub fn remove_older(&self) -> Result<(), KernelError> {
-        for layout in self.layouts().into_iter().filter(|layout| *layout < LAYOUT) {
+        for layout in self.older() {
             let removed = remove_layout(&self.of(layout))?;
             tracing::info!(layout, pins = removed.len(), "took over from an agent with an older layout");
         }
         Ok(())
+    }
+
+    /// Whether no map was pinned when this was prepared: those that are there now are empty until somebody writes them.
+    pub(super) const fn are_new(&self) -> bool {
+        self.is_new
     }
 
     /// Where maps are pinned.
@@ -129,8 +142,8 @@ impl Pins {
     /// Whether an earlier agent, of this layout or an older one, left anything attached.
     #[must_use]
     pub fn has_links(&self) -> bool {
-        let links = self.layouts().into_iter().map(|layout| self.of(layout).join("links"));
-        links.into_iter().any(|links| fs::read_dir(links).is_ok_and(|mut entries| entries.next().is_some()))
+        let mut links = self.layouts().into_iter().map(|layout| self.of(layout).join("links"));
+        links.any(|links| fs::read_dir(links).is_ok_and(|mut entries| entries.next().is_some()))
     }
 
     /// Removes every pin, and with the pins everything that they hold: links first, so that no program outlives its maps.

@@ -14,7 +14,7 @@ use crate::kernel::batch::{BATCH, Walk};
 use crate::kernel::error::KernelError;
 
 /// A map with so few entries is compared as a whole each time. Larger ones are compared in parts, that the agent's other work
-/// does not wait: a million entries take a minute.
+/// does not wait: a million entries take two minutes.
 const WHOLE: usize = 8_192;
 /// Entries of such a part.
 const PART: usize = 16_384;
