@@ -41,6 +41,9 @@ pub struct StatusView {
     /// Guardrails in force.
     #[serde(default)]
     pub guardrails: u64,
+    /// What was found changed by somebody else and put back, since the agent started: entries, attachments and pins.
+    #[serde(default)]
+    pub repairs: u64,
     /// Entries and capacity of each map.
     pub maps: Vec<MapView>,
 }

@@ -59,6 +59,7 @@ impl Scene {
     fn mends(&self, what: &str, told: &str) {
         self.agent.eventually("it is mended", || (self.repairs(what) > 0.5).then_some(()));
         assert!(self.agent.log().contains(told), "{told} is not in the log\n{}", self.agent.dump());
+        assert!(self.agent.status().repairs > 0, "{}", self.agent.dump());
         self.is_enforced();
     }
 

@@ -48,6 +48,7 @@ impl Controller {
             groups: self.policy.groups.len() as u64,
             rules: self.policy.groups.iter().map(|group| rules_of(group).count() as u64).sum(),
             guardrails: self.policy.guardrails.len() as u64,
+            repairs: self.audit.repairs,
             maps: Vec::new(),
         }
     }

@@ -44,14 +44,14 @@ impl Controller {
                 if findings.detached.is_empty() {
                     return;
                 }
-                for program in findings.detached {
-                    self.mended("attachment", 1, &format!("{program} was detached or replaced by somebody else"));
-                }
                 if let Err(error) = self.kernel.attachments.attach_cgroup_again() {
                     self.fail("attach", &error.into());
                 }
                 self.attach();
                 self.tell_health();
+                for program in findings.detached {
+                    self.mended("attachment", 1, &format!("{program} was detached or replaced by somebody else"));
+                }
             }
             Err(error) => self.fail("attach", &error.into()),
         }
@@ -61,6 +61,6 @@ impl Controller {
         self.audit.repairs += count;
         self.audience.metrics.repaired(what, count);
         self.audience.metrics.set_generation(self.kernel.tables.generation());
-        tracing::warn!(target: "bulkhead::audit", count, "{story}; it is as it should be again");
+        tracing::warn!(target: "bulkhead::audit", count, "{story}: the agent puts it back, and nobody else should write there");
     }
 }

@@ -19,6 +19,9 @@ pub fn status(status: &StatusView, now: SystemTime, look: Look) -> String {
     line("enforcing", if status.enforcing { "yes" } else { "NO" });
     line("policy", &policy(status, now));
     line("workloads", &workloads(status));
+    if status.repairs > 0 {
+        line("repairs", &format!("{}: somebody else writes what the agent writes; see its log", status.repairs));
+    }
     for problem in &status.problems {
         line("problem", problem);
     }

@@ -72,6 +72,7 @@ fn state() -> StatusView {
         groups: 3,
         rules: 1,
         guardrails: 0,
+        repairs: 0,
         maps: vec![MapView { map: "flows".into(), entries: 65_536, capacity: 262_144 }],
     }
 }
@@ -106,6 +107,13 @@ fn an_agent_that_does_not_enforce_says_so_aloud() {
     let idle = StatusView { enforcing: false, policy_loaded_at: 0.0, ..state() };
     let text = status(&idle, UNIX_EPOCH, Look::default());
     assert!(text.contains("enforcing   NO\n") && text.contains("none loaded"), "{text}");
+}
+
+#[test]
+fn what_somebody_else_changed_is_shown_where_anybody_did() {
+    assert!(!status(&state(), UNIX_EPOCH, Look::default()).contains("repairs"));
+    let text = status(&StatusView { repairs: 3, ..state() }, UNIX_EPOCH, Look::default());
+    assert!(text.contains("repairs     3: somebody else"), "{text}");
 }
 
 #[test]
