@@ -15,8 +15,9 @@ mod tc;
 mod xdp;
 
 use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::__sk_buff;
 use bulkhead_ebpf::abi::{Direction, Hook, Reason, Verdict};
-use bulkhead_ebpf::judge::{self, Judgement, Kin, Local};
+use bulkhead_ebpf::judge::{self, Judgement, Kin, Known, Local};
 use bulkhead_ebpf::packet::{Bytes, Packet};
 
 use bytes::SkbBytes;
@@ -52,6 +53,21 @@ fn judge_packet<B: Bytes>(
     decide(kin, packet, local, direction, outcome) == Verdict::Deny as u32
 }
 
+/// Notes in the socket buffer, for the program that judges, what the first one found out. Written each time, as a program of
+/// somebody else's may have left something there.
+#[inline(always)]
+fn note(skb: *mut __sk_buff, known: Known) {
+    // SAFETY: the context pointer is the one the program was called with; this field may be written at these hooks.
+    unsafe { (&raw mut (*skb).cb[0]).write_volatile(u32::from(known == Known::NoEmbryo)) };
+}
+
+/// What [`note`] noted: not 0 where there was no embryo.
+#[inline(always)]
+fn noted(skb: *mut __sk_buff) -> u32 {
+    // SAFETY: the context pointer is the one the program was called with.
+    unsafe { (&raw const (*skb).cb[0]).read_volatile() }
+}
+
 /// What the socket buffer's hooks do once a packet is read, or was found to be none: judges and reports it. True where it is
 /// denied.
 #[inline(always)]
@@ -66,6 +82,7 @@ fn judge_skb<C: EbpfContext>(
     let mut judgement = Judgement::deferred(direction);
     match packet {
         Ok(packet) => {
+            packet.no_embryo = noted(bytes.0);
             let is_denied = judge_packet(bytes, packet, local, direction, &mut judgement);
             report::report(ctx, hook, Some(packet), local, &judgement, interface, length);
             is_denied

@@ -20,9 +20,12 @@ mod related;
 pub use evaluate::{Evaluation, Subject, evaluate, guardrail};
 pub use failsafe::failsafe;
 
-use crate::abi::{Address, Direction, End, Fragment, IDENTITY_WORLD, Party, Place, RULE_NONE, Reason, Stamp, Verdict};
+use crate::abi::{
+    Address, Direction, End, Fragment, IDENTITY_WORLD, Party, Place, RULE_NONE, Reason, Stamp, State, Verdict,
+};
 use crate::packet::{Bytes, Packet, Part, is_never_cut};
 use crate::tables::Tables;
+use crate::track::FlowCell;
 use claim::{Claim, claim, is_foreign};
 use failsafe::names;
 use flow::judge_flow;
@@ -164,37 +167,93 @@ pub const fn local_end(sender: End, direction: Direction) -> End {
     }
 }
 
-/// The fast path: a plain packet ([`crate::packet::plain`]) of a flow whose local side was allowed under this generation, for
-/// this very cgroup or interface. `None` means that [`judge`] must look.
-#[inline(always)]
-pub fn known<T: Tables>(tables: &T, packet: &Packet, seen: Seen, direction: Direction) -> Option<Judgement> {
-    if packet.opens_tcp() {
-        return None;
+/// What the fast path makes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It passes.
+    Passes(Judgement),
+    /// [`judge`] must look.
+    Unsure,
+    /// [`judge`] must look, and will find no embryo ([`Packet::no_embryo`]).
+    NoEmbryo,
+}
+
+impl Known {
+    /// Why it passes, if it does.
+    #[inline(always)]
+    #[must_use]
+    pub const fn passes(self) -> Option<Judgement> {
+        match self {
+            Self::Passes(judgement) => Some(judgement),
+            Self::Unsure | Self::NoEmbryo => None,
+        }
     }
+}
+
+/// The fast path: a plain packet ([`crate::packet::plain`]) of a flow whose local side was allowed under this generation, for
+/// this very cgroup or interface, or for its workload.
+#[inline(always)]
+pub fn known<T: Tables>(tables: &T, packet: &Packet, seen: Seen, direction: Direction) -> Known {
     // Copies of its own: of the packet in memory the compiler would write every field.
     let (key, sender) = (packet.key, packet.sender());
-    let flow = match tables.flow(&key) {
-        Some(flow) => flow,
-        // What nobody answers (telemetry, say) stays an embryo for good.
-        None => tables.embryo(&key).filter(|flow| flow.is_left_as_it_is(key.protocol(), packet.tcp_flags, sender))?,
+    let flow = match (tables.flow(&key), packet.opens_tcp()) {
+        (Some(flow), false) => flow,
+        // Perhaps it opens another one.
+        (Some(_), true) => return Known::Unsure,
+        (None, opens) => {
+            let Some(flow) = tables.embryo(&key) else { return Known::NoEmbryo };
+            // What nobody answers (telemetry, say) stays an embryo for good. A SYN is seen by several hooks, and again.
+            let is_same_flow = !opens || flow.course().state() == State::Embryonic;
+            if !is_same_flow || !flow.is_left_as_it_is(key.protocol(), packet.tcp_flags, sender) {
+                return Known::Unsure;
+            }
+            flow
+        }
     };
     let end = local_end(sender, direction);
+    let stamp = flow.stamp(end);
     let is_same = match seen {
         Seen::Cgroup(cgroup) => flow.owner(end) == cgroup,
         Seen::Interface(interface) => flow.interface(end) == interface,
         // This hook only drops, and the hooks behind it make sure of the owner. But what comes from outside is no packet of
         // a flow whose sending end was judged here.
-        Seen::Address => flow.stamp(sender) == Stamp::NONE && !flow.stamp(end).peer_is_here(),
+        Seen::Address => flow.stamp(sender) == Stamp::NONE && !stamp.peer_is_here(),
     };
-    let stamp = flow.stamp(end);
     let (control, now) = (tables.control(), tables.now());
-    if !is_same || !stamp.holds(control.generation) || !flow.is_alive(&control.settings, key.protocol(), now) {
-        return None;
+    if !stamp.holds(control.generation) || !flow.is_alive(&control.settings, key.protocol(), now) {
+        return Known::Unsure;
+    }
+    if !is_same && !is_noticed(tables, flow, end, seen, stamp) {
+        return Known::Unsure;
     }
     if seen != Seen::Address {
         flow.follow(packet.tcp_flags, sender, &control.settings, now);
     }
-    Some(of_stamp(stamp, direction))
+    Known::Passes(of_stamp(stamp, direction))
+}
+
+/// Whether the local side was allowed at the workload's other hook and never yet seen at this one, which is noted then. The
+/// workload must be held to its own addresses, as for others it depends on the hook which ones it may have.
+#[inline(always)]
+fn is_noticed<T: Tables>(tables: &T, flow: &FlowCell, end: End, seen: Seen, stamp: Stamp) -> bool {
+    let is_first = match seen {
+        Seen::Cgroup(_) => flow.owner(end) == 0,
+        Seen::Interface(_) => flow.interface(end) == 0,
+        Seen::Address => false,
+    };
+    if !is_first || stamp.unidentified() || stamp.ungoverned() || stamp.workload() == 0 {
+        return false;
+    }
+    let Some(place) = tables.place(seen) else { return false };
+    if place.workload != stamp.workload() || place.flags & Place::STRICT_SOURCE == 0 {
+        return false;
+    }
+    match seen {
+        Seen::Cgroup(cgroup) => flow.notice_owner(end, cgroup),
+        Seen::Interface(interface) => flow.notice_interface(end, interface),
+        Seen::Address => {}
+    }
+    true
 }
 
 /// What a flow's stamp says of its further packets.

@@ -117,6 +117,9 @@ pub struct Packet {
     pub quote: u32,
     /// Bytes from the IP header on.
     pub length: u32,
+    /// Not 0 where a moment ago there was no embryo of its flow: it is not looked for again. A number, as the verifier would
+    /// follow both values of a [`bool`] through everything that comes after it.
+    pub no_embryo: u32,
     /// The identity behind the local end's address; the decision fills it in, where there are guardrails to ask.
     pub here: u32,
 }
@@ -133,6 +136,7 @@ impl Packet {
         fragment_id: 0,
         quote: 0,
         length: 0,
+        no_embryo: 0,
         here: 0,
     };
 

@@ -5,12 +5,12 @@ use aya_ebpf::macros::{cgroup_skb, map};
 use aya_ebpf::maps::ProgramArray;
 use aya_ebpf::programs::SkBuffContext;
 use bulkhead_ebpf::abi::{Direction, Hook, Reason};
-use bulkhead_ebpf::judge::{self, Judgement, Seen};
+use bulkhead_ebpf::judge::{self, Judgement, Known, Seen};
 use bulkhead_ebpf::packet::{self, Network, Packet};
 
 use super::bytes::{Linear, SkbBytes};
 use super::tables::Kernel;
-use super::{ETH_P_IP, cgroup, judge_skb, report};
+use super::{ETH_P_IP, cgroup, judge_skb, note, report};
 
 #[map]
 static CGROUP_EGRESS_JUDGE: ProgramArray = ProgramArray::with_max_entries(1, 0);
@@ -70,8 +70,15 @@ fn pass_or(ctx: &SkBuffContext, hook: Hook, direction: Direction, judge: &Progra
 /// The established path, once for each IP version: the compiler then knows half of each address of IPv4.
 #[inline(always)]
 fn known(skb: *mut __sk_buff, network: Network, cgroup: u64, hook: Hook, direction: Direction) -> bool {
-    let Some(plain) = packet::plain(&Linear::of_skb(skb), 0, network) else { return false };
-    let Some(judgement) = judge::known(&Kernel, &plain, Seen::Cgroup(cgroup), direction) else { return false };
+    let Some(plain) = packet::plain(&Linear::of_skb(skb), 0, network) else {
+        note(skb, Known::Unsure);
+        return false;
+    };
+    let known = judge::known(&Kernel, &plain, Seen::Cgroup(cgroup), direction);
+    let Some(judgement) = known.passes() else {
+        note(skb, known);
+        return false;
+    };
     report::count(hook, &judgement, plain.length);
     true
 }

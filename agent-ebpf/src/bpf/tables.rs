@@ -10,7 +10,7 @@ use bulkhead_ebpf::abi::{
     IdentityKey, MAX_RULES, PORT_INDEXES, Party, Place, PortIndex, ROWS as MAX_ROWS, RULE_REFS as MAX_RULE_REFS, Row,
     RowKey, RuleKey, RuleRef, Settings,
 };
-use bulkhead_ebpf::judge::{Evaluation, Subject, evaluate, failsafe, guardrail};
+use bulkhead_ebpf::judge::{Evaluation, Seen, Subject, evaluate, failsafe, guardrail};
 use bulkhead_ebpf::tables::Tables;
 use bulkhead_ebpf::track::FlowCell;
 
@@ -107,6 +107,15 @@ impl Tables for Kernel {
         }
         let [high, low] = address.halves();
         Party::unpack(party_of_prefix(high, low))
+    }
+
+    #[inline(always)]
+    fn place(&self, seen: Seen) -> Option<Place> {
+        match seen {
+            Seen::Cgroup(id) => cgroup(id),
+            Seen::Interface(index) => interface(index),
+            Seen::Address => None,
+        }
     }
 
     #[inline(always)]

@@ -6,13 +6,13 @@ use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::ProgramArray;
 use aya_ebpf::programs::TcContext;
 use bulkhead_ebpf::abi::{Direction, Hook, Reason};
-use bulkhead_ebpf::judge::{self, Judgement, Local, Seen};
+use bulkhead_ebpf::judge::{self, Judgement, Known, Local, Seen};
 use bulkhead_ebpf::packet::{self, Frame, Network, Packet};
 use bulkhead_ebpf::tables::Tables;
 
 use super::bytes::{Linear, SkbBytes};
 use super::tables::{self, Kernel};
-use super::{ETH_P_IP, judge_skb, report};
+use super::{ETH_P_IP, judge_skb, note, report};
 
 #[map]
 static TC_EGRESS_JUDGE: ProgramArray = ProgramArray::with_max_entries(1, 0);
@@ -66,8 +66,15 @@ fn pass_or(ctx: &TcContext, hook: Hook, direction: Direction, judge: &ProgramArr
 /// The established path, once for each IP version: the compiler then knows half of each address of IPv4.
 #[inline(always)]
 fn known(skb: *mut __sk_buff, network: Network, interface: u32, hook: Hook, direction: Direction) -> bool {
-    let Some(plain) = Linear::of_skb(skb).plain_frame_of(network) else { return false };
-    let Some(judgement) = judge::known(&Kernel, &plain, Seen::Interface(interface), direction) else { return false };
+    let Some(plain) = Linear::of_skb(skb).plain_frame_of(network) else {
+        note(skb, Known::Unsure);
+        return false;
+    };
+    let known = judge::known(&Kernel, &plain, Seen::Interface(interface), direction);
+    let Some(judgement) = known.passes() else {
+        note(skb, known);
+        return false;
+    };
     report::count(hook, &judgement, plain.length);
     true
 }

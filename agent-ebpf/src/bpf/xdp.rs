@@ -68,8 +68,8 @@ fn uplink_judge(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn known(frame: *mut xdp_md, network: Network) -> bool {
     let Some(plain) = packet::plain(&Linear::of_xdp(frame), ETHERNET, network) else { return false };
-    let judgement = judge::known(&Kernel, &plain, Seen::Address, Direction::Ingress);
-    let Some(judgement) = judgement else { return false };
+    let known = judge::known(&Kernel, &plain, Seen::Address, Direction::Ingress);
+    let Some(judgement) = known.passes() else { return false };
     report::count(Hook::Xdp, &judgement, plain.length);
     true
 }

@@ -22,7 +22,9 @@ pub(super) fn judge_flow<T: Tables>(
     let control = tables.control();
     let (key, sender) = (&packet.key, packet.sender());
     let end = local_end(sender, direction);
-    let entry = tables.find(key);
+    // In the order of [`Tables::find`].
+    let embryo = if packet.no_embryo != 0 { None } else { tables.embryo(key) };
+    let entry = tables.flow(key).or(embryo);
     let alive = entry.filter(|flow| goes_on(tables, flow, packet, sender));
 
     if alive.is_none()

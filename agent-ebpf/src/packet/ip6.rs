@@ -55,6 +55,7 @@ pub(super) fn parse<B: Bytes + ?Sized>(bytes: &B, at: u32) -> Result<Packet, Rea
         fragment_id,
         quote: transport.quote,
         length: total,
+        no_embryo: 0,
         here: 0,
     })
 }

@@ -84,6 +84,7 @@ fn transport<B: Bytes + ?Sized>(
         fragment_id,
         quote: 0,
         length: total,
+        no_embryo: 0,
         here: 0,
     })
 }

@@ -12,6 +12,7 @@ use bulkhead_ebpf::abi::{
     Address, Control, Flow, FlowKey, Fragment, FragmentKey, Identity, IdentityKey, Party, Place, PortIndex, Row,
     RowKey, RuleKey, RuleRef, Settings,
 };
+use bulkhead_ebpf::judge::Seen;
 use bulkhead_ebpf::tables::Tables;
 use bulkhead_ebpf::track::FlowCell;
 
@@ -147,6 +148,14 @@ impl Tables for MemoryTables {
             return *party;
         }
         self.prefix(&PrefixKey::exact(*address)).unwrap_or(Party::WORLD)
+    }
+
+    fn place(&self, seen: Seen) -> Option<Place> {
+        match seen {
+            Seen::Cgroup(id) => self.contents.cgroups.get(&id).copied(),
+            Seen::Interface(index) => self.link_owner(index),
+            Seen::Address => None,
+        }
     }
 
     fn identity(&self, key: &IdentityKey) -> Option<&Identity> {

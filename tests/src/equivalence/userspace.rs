@@ -179,7 +179,7 @@ impl Userspace {
     ) -> Judgement {
         match parsed {
             Ok(packet) => packet::plain(bytes, at, network)
-                .and_then(|plain| known(&self.tables, &plain, local.seen, direction))
+                .and_then(|plain| known(&self.tables, &plain, local.seen, direction).passes())
                 .unwrap_or_else(|| judge(&self.tables, bytes, packet, local, direction)),
             Err(reason) => undecidable(&self.tables, local, direction, reason),
         }
@@ -190,7 +190,7 @@ impl Userspace {
         let Some(Frame::Ip(network, at)) = network(bytes) else { return None };
         let packet = packet::parse(bytes, at, network).ok()?;
         if let Some(plain) = packet::plain(bytes, at, network)
-            && let Some(judgement) = known(&self.tables, &plain, Seen::Address, Direction::Ingress)
+            && let Some(judgement) = known(&self.tables, &plain, Seen::Address, Direction::Ingress).passes()
         {
             return Some(judgement);
         }

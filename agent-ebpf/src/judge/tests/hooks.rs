@@ -14,6 +14,44 @@ fn the_wall_knows_what_the_cgroup_hook_allowed() {
 }
 
 #[test]
+fn a_workload_that_is_held_to_its_addresses_is_judged_at_one_of_its_hooks_and_known_at_the_other() {
+    let mut world = shop();
+    world.make_strict(WEB);
+    assert!(!world.knows(WEB, &syn()) && !world.wall_knows(WEB, &syn()));
+    assert_eq!(world.sends(WEB, &syn()), allow(Rule));
+    assert!(world.wall_knows(WEB, &syn()), "the same segment, at the wall");
+    assert!(world.knows(WEB, &syn()), "the same one again, as nobody answered");
+    assert_eq!(world.wall_sends(DB, &syn()), deny(Spoofed), "from behind another link");
+    assert_eq!(world.sends(DB, &syn()), deny(Spoofed), "from another cgroup");
+    assert_eq!(world.wall_receives(API, &syn()), allow(Rule), "the receiver is judged for itself");
+    assert_eq!(world.receives(API, &syn()), allow(Established));
+    world.flip();
+    assert!(!world.wall_knows(WEB, &syn()) && !world.knows(WEB, &syn()), "another policy");
+}
+
+#[test]
+fn what_is_not_held_to_its_addresses_is_judged_at_each_of_its_hooks() {
+    let world = shop();
+    assert_eq!(world.sends(WEB, &syn()), allow(Rule));
+    assert!(!world.wall_knows(WEB, &syn()));
+    let mut ungoverned = World::new();
+    ungoverned.make_strict(WEB);
+    assert_eq!(ungoverned.sends(WEB, &syn()), allow(Ungoverned));
+    assert!(!ungoverned.wall_knows(WEB, &syn()));
+}
+
+#[test]
+fn a_syn_is_known_only_while_nobody_has_answered_it() {
+    let world = shop();
+    assert_eq!(world.passes(WEB, API, &syn()), allow(Rule));
+    assert!(world.knows(WEB, &syn()));
+    assert_eq!(world.passes(API, WEB, &reply(SYN | ACK)), allow(Established));
+    assert!(!world.knows(WEB, &syn()), "perhaps it opens another connection");
+    assert_eq!(world.passes(WEB, API, &request(ACK)), allow(Established));
+    assert!(!world.knows(WEB, &syn()) && world.knows(WEB, &request(ACK)));
+}
+
+#[test]
 fn an_uplink_lets_in_what_the_receiver_would_and_vouches_for_nothing() {
     let mut world = World::new();
     world.allow_in(API, STRANGER, HTTP);

@@ -301,7 +301,7 @@ impl World {
         bytes: &[u8],
     ) -> Outcome {
         let local = self.local(who, seen);
-        let fast = plain(bytes, 0, network).and_then(|packet| known(self, &packet, seen, direction));
+        let fast = plain(bytes, 0, network).and_then(|packet| known(self, &packet, seen, direction).passes());
         let judgement = fast.unwrap_or_else(|| match parse(bytes, 0, network) {
             Ok(packet) => judge(self, bytes, packet, &local, direction),
             Err(reason) => undecidable(self, &local, direction, reason),
@@ -311,10 +311,20 @@ impl World {
 
     /// Whether a packet that `who` sends is known to belong to a flow, without a judgement.
     pub(super) fn knows(&self, who: Who, packet: &Ip) -> bool {
+        self.knows_at(Seen::Cgroup(cgroup(who)), packet)
+    }
+
+    /// The same at the wall.
+    pub(super) fn wall_knows(&self, who: Who, packet: &Ip) -> bool {
+        self.knows_at(Seen::Interface(interface(who)), packet)
+    }
+
+    fn knows_at(&self, seen: Seen, packet: &Ip) -> bool {
         let bytes = packet.bytes();
         let network = if bytes[0] >> 4 == 4 { Network::Ip4 } else { Network::Ip6 };
-        let seen = Seen::Cgroup(cgroup(who));
-        plain(&bytes[..], 0, network).and_then(|packet| known(self, &packet, seen, Direction::Egress)).is_some()
+        plain(&bytes[..], 0, network)
+            .and_then(|packet| known(self, &packet, seen, Direction::Egress).passes())
+            .is_some()
     }
 
     /// `who` calls connect or sendmsg.
@@ -357,6 +367,16 @@ impl Tables for World {
 
     fn party(&self, address: &Address) -> Party {
         self.parties.get(address).copied().unwrap_or(Party::WORLD)
+    }
+
+    fn place(&self, seen: Seen) -> Option<Place> {
+        let who = EVERYONE.into_iter().find(|who| match seen {
+            Seen::Cgroup(id) => cgroup(*who) == id,
+            Seen::Interface(index) => interface(*who) == index,
+            Seen::Address => false,
+        })?;
+        let flags = self.places.get(&who).copied().unwrap_or(0);
+        Some(Place { workload: u32::from(who), identity: u32::from(who), flags })
     }
 
     fn identity(&self, key: &IdentityKey) -> Option<&Identity> {
