@@ -1,5 +1,5 @@
-//! Holding what is attached against what should be: links that somebody took off their hook or gave another program, pins that
-//! somebody removed.
+//! Holding what is attached against what should be: links and filters that somebody took off their hook or gave another program,
+//! pins that somebody removed.
 //!
 //! While the agent runs it holds every link itself, so that removing a pin takes nothing off its hook.
 
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{MapData, MapError, MapInfo};
 
+use super::clsact::{self, Found};
 use super::{Attached, Attachments, CLSACT, UPLINK, link};
 use crate::kernel::batch::BatchMap;
 use crate::kernel::error::KernelError;
@@ -115,19 +116,24 @@ impl Attachments {
 
     fn state(&self, pin: &Path, attached: &Attached) -> Result<State, KernelError> {
         let Some(object) = &attached.object else { return Ok(State::Holds) };
-        // No link stands for a filter of clsact.
-        if attached.view.mode == CLSACT {
+        let interface = interface_of(pin);
+        if interface.is_some_and(|index| nix::net::if_::if_indextoname(index).is_err()) {
+            // What was attached there went with it, as it should.
             return Ok(State::Holds);
         }
-        let info = link::info(object.as_fd()).map_err(|source| file("reading", pin, source))?;
         let name = if attached.view.program == "xdp" { UPLINK } else { &attached.view.program };
         let program = self.ebpf.program(name).and_then(|program| program.info().ok()).map(|info| info.id());
-        let target = match interface_of(pin) {
-            Some(index) if nix::net::if_::if_indextoname(index).is_ok() => u64::from(index),
-            // Its link went with it, as it should.
-            Some(_) => return Ok(State::Holds),
-            None => self.root.as_ref().map_or(0, |(_, id)| *id),
-        };
+        if let (Some(index), CLSACT) = (interface, attached.view.mode.as_str()) {
+            // No link stands for a filter, which has to be looked at itself.
+            let found = clsact::look(name, index).map_err(|source| file("looking for the filter of", pin, source))?;
+            return Ok(match found {
+                Found::Nothing => State::Detached,
+                Found::Program(id) if Some(id) == program => State::Holds,
+                Found::Program(_) | Found::Other => State::Elsewhere,
+            });
+        }
+        let info = link::info(object.as_fd()).map_err(|source| file("reading", pin, source))?;
+        let target = interface.map_or_else(|| self.root.as_ref().map_or(0, |(_, id)| *id), u64::from);
         Ok(if info.target() != target {
             State::Detached
         } else if Some(info.program) != program {
@@ -138,7 +144,7 @@ impl Attachments {
     }
 }
 
-/// What a link does.
+/// What a link or a filter does.
 enum State {
     /// What it should.
     Holds,

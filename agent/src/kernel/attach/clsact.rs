@@ -3,6 +3,9 @@
 //! A filter stays by itself. What is pinned in the place of a link is its program, as a mark: by it a later agent puts its own
 //! program into the filter in one step, and whoever removes the pin knows of the filter.
 
+mod filter;
+
+use std::io;
 use std::mem;
 use std::path::Path;
 
@@ -12,6 +15,7 @@ use aya::programs::tc::{
 };
 use aya::util::KernelVersion;
 
+pub(super) use self::filter::Found;
 use super::interface::{TC_PROGRAMS, side};
 use crate::kernel::error::Refusal;
 
@@ -59,6 +63,14 @@ fn create(program: &mut SchedClassifier, name: &str, interface: &str) -> Result<
     let _ = qdisc_detach_program(interface, side(name), name);
     let options = NlOptions { priority: PRIORITY, handle: HANDLE, ..NlOptions::default() };
     Ok(program.attach_with_options(interface, side(name), TcAttachOptions::Netlink(options))?)
+}
+
+/// Looks at the place of the filter of the program `name`.
+///
+/// # Errors
+/// As netlink(7).
+pub(super) fn look(name: &str, interface: u32) -> io::Result<Found> {
+    filter::look(interface, side(name))
 }
 
 /// Removes the filter that a pin stands for, if it stands for one; the qdisc stays, which others may use. That the interface
