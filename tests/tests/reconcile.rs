@@ -17,7 +17,7 @@ struct Scene {
     client: Workload,
     pins: Pins,
     agent: Agent,
-    _lab: Lab,
+    lab: Lab,
 }
 
 impl Scene {
@@ -33,7 +33,7 @@ impl Scene {
         lab.policy("groups.yaml", &[group("server", 100, "server", &RULES), client_group].concat());
         let agent = lab.agent();
         let pins = Pins::prepare(&lab.site().bpffs()).expect("the agent made them");
-        let scene = Self { server, client, pins, agent, _lab: lab };
+        let scene = Self { server, client, pins, agent, lab };
         scene.is_enforced();
         assert!(
             scene.repairs("entry") + scene.repairs("pin") + scene.repairs("attachment") < 0.5,
@@ -61,6 +61,37 @@ impl Scene {
         assert!(self.agent.log().contains(told), "{told} is not in the log\n{}", self.agent.dump());
         assert!(self.agent.status().repairs > 0, "{}", self.agent.dump());
         self.is_enforced();
+    }
+
+    /// Takes everything off its hook, each as its kind allows: links by bpftool, filters (before Linux 6.6) by tc. Of one interface's
+    /// filters one is deleted and one replaced; another interface loses them with their qdisc.
+    fn detach_everything(&self) {
+        for link in fs::read_dir(self.pins.links()).expect("the agent made it").flatten() {
+            // What is pinned for a filter is its program.
+            if !(self.has_filters() && link.file_name().to_string_lossy().starts_with("tc_")) {
+                bpftool(&["link", "detach", "pinned", link.path().to_str().expect("plain text")]);
+            }
+        }
+        if self.has_filters() {
+            let [one, another] = [&self.server, &self.client].map(|it| format!("v-{}", it.name));
+            self.tc(&format!("filter del dev {one} ingress pref 176"), &[]);
+            let pass = ["bpf", "direct-action", "bytecode", "1,6 0 0 0"];
+            self.tc(&format!("filter replace dev {one} egress protocol all pref 176 handle 1"), &pass);
+            self.tc(&format!("qdisc del dev {another} clsact"), &[]);
+        }
+    }
+
+    fn has_filters(&self) -> bool {
+        self.agent.status().attachments.iter().any(|it| it.mode == "clsact")
+    }
+
+    /// Runs tc in the host's namespace: the words of `command`, then those of a filter.
+    fn tc(&self, command: &str, filter: &[&str]) {
+        let mut tc = Command::new("tc");
+        tc.args(command.split(' ')).args(filter);
+        self.lab.site().host.place(&mut tc);
+        let output = tc.output().expect("iproute2 is installed");
+        assert!(output.status.success(), "tc {command}: {output:?}");
     }
 
     fn addresses(&self) -> HashMap<MapData, Address, Party> {
@@ -94,10 +125,7 @@ fn an_entry_that_somebody_deletes_or_changes_is_back_and_one_that_somebody_adds_
 #[test]
 fn a_program_that_somebody_detaches_is_attached_again() {
     let scene = Scene::new();
-    let links = fs::read_dir(scene.pins.links()).expect("the agent made it");
-    for link in links.flatten() {
-        bpftool(&["link", "detach", "pinned", link.path().to_str().expect("plain text")]);
-    }
+    scene.detach_everything();
     // Six at the cgroup root, two at each of two links, one at the uplink.
     scene.agent.eventually("all of them are attached again", || (scene.repairs("attachment") > 10.5).then_some(()));
     scene.mends("attachment", "cgroup_egress at");

@@ -57,8 +57,9 @@ pub static BPF_CLIPPY: Program = Program {
 };
 
 /// Programs that the demo, the tests, the fuzzing and the bench start.
-pub static PROGRAMS: [Program; 10] = [
+pub static PROGRAMS: [Program; 11] = [
     program("ip", "iproute2", "makes network namespaces and links", &[Purpose::Demo, Purpose::Test, Purpose::Bench]),
+    program("tc", "iproute2", "takes filters of the agent's off their interface", &[Purpose::Test]),
     program("ping", "iputils-ping", "sends ICMP from one workload to another", &[Purpose::Test]),
     program("curl", "curl", "asks the admin socket and the metrics as a user does", &[Purpose::Test]),
     program("bpftool", "bpftool", "shows what the kernel holds, as a second opinion", &[Purpose::Test]),
@@ -199,7 +200,7 @@ mod tests {
         assert_eq!(programs(Purpose::Build), [""; 0]);
         assert_eq!(programs(Purpose::Demo), ["ip"]);
         assert_eq!(programs(Purpose::Bench), ["ip", "nft"]);
-        assert_eq!(programs(Purpose::Test), ["ip", "ping", "curl", "bpftool", "promtool"]);
+        assert_eq!(programs(Purpose::Test), ["ip", "tc", "ping", "curl", "bpftool", "promtool"]);
         assert_eq!(programs(Purpose::Fuzz), ["g++"]);
         assert_eq!(programs(Purpose::Lint), [BPF_CLIPPY.name]);
         assert_eq!(programs(Purpose::Kernels), ["qemu-system-x86_64", "busybox", "modprobe"]);
