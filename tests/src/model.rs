@@ -18,7 +18,11 @@
 //!   been idle for its time-out, or the policy allows it again. Otherwise a late answer, which open egress lets out, would open
 //!   the flow anew from the other end. Only a TCP SYN says that it begins something else, and is then judged by itself.
 //! - **A TCP SYN begins another flow** on one that is closing, and, sent by the answering end, on one that was answered.
-//! - **Any packet that the rules allow opens a flow**, a TCP segment in mid-stream too.
+//! - **Any packet that the rules allow opens a flow**, a TCP segment in mid-stream too, unless the operator says otherwise.
+//! - **A TCP segment in mid-stream, where the operator denies those** (`--midstream deny`), is one that opens nothing and is of no
+//!   flow that this side has judged: what the other end's side let out is no proof for this one. It is undecidable, as a
+//!   fragment whose first was not seen: denied for whoever is governed; in audit it passes by itself and leaves no trace, so that
+//!   the next one is told again. Guardrails and failsafe ports say what they say of every segment.
 //! - **Audited flows** pass both ways, every packet with the verdict audit: replies exist only because the opening passed.
 //! - **Every denial of a workload's own policy** can become audit: no rule, undecidable packets, a source not its own.
 //! - **`established: keep`** is a promise of the group whose rule allowed the flow to the workload that it allowed it for, and
@@ -57,26 +61,33 @@
 //! - **A receiver behind a link** is asked at its link, not at the sender's cgroup hook too.
 //! - **Who is no workload** (a process in a cgroup that nobody named) has an end and is tracked like an ungoverned workload, so
 //!   that being named later cuts nothing.
+//! - **Who is unidentified** (in a managed scope's cgroup or below, nearer to it than to any workload's) is no workload either, not
+//!   the scope's own one: its scope says whether all or nothing passes, and of nested ones the nearest. What is never cut, and
+//!   what a failsafe port names, passes all the same.
+//! - **Who comes back is another one**, under the old name too: no promise to the workload that left, or about it, holds.
 
 mod answer;
 mod flows;
 mod packet;
 mod rules;
+mod who;
 
 pub use answer::Answer;
 pub use flows::Timeouts;
 pub use packet::{ACK, FIN, ICMP, ICMPV6, Message, Packet, Port, Quote, RST, SCTP, SYN, Spot, TCP, UDP};
 pub use rules::{RuleName, Ruling};
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bulkhead::config::failsafe::FailsafePort;
 use bulkhead::policy::model::PolicySet;
-use bulkhead::workload::Workload;
+use bulkhead::workload::{CgroupRef, Workload};
 use bulkhead_ebpf::abi::{Direction, Reason, Verdict};
 
 use answer::{answer, strictest};
 use flows::{Flow, Permission};
+use who::Subject;
 
 /// Everything that is so at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,6 +100,19 @@ pub struct World {
     pub host: Vec<IpAddr>,
     /// Failsafe ports.
     pub failsafe: Vec<FailsafePort>,
+    /// Managed scopes.
+    pub scopes: Vec<Scope>,
+    /// Whether a TCP segment that opens nothing and belongs to no known flow is denied.
+    pub denies_midstream: bool,
+}
+
+/// A part of the cgroup tree in which nobody is let pass, or everybody, until it is known who he is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Where it begins.
+    pub cgroup: CgroupRef,
+    /// Whether what is unidentified there is denied.
+    pub denies: bool,
 }
 
 /// The world and what has been seen in it.
@@ -99,29 +123,28 @@ pub struct Model {
     pub timeouts: Timeouts,
     /// Addresses that have left their workload, and that nobody has since.
     left: Vec<IpAddr>,
+    /// How often a workload of each name has come since the start.
+    arrivals: BTreeMap<String, u32>,
     flows: Vec<Flow>,
     fragments: Vec<Packet>,
-}
-
-/// Whose rules are asked: a workload (its index in the world) or nobody, at one end of the packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Subject {
-    workload: Option<usize>,
-    direction: Direction,
-    /// Whether its packets come and go through a link of its own.
-    linked: bool,
 }
 
 impl Model {
     /// A world in which nothing has been seen yet.
     #[must_use]
-    pub const fn new(world: World, timeouts: Timeouts) -> Self {
-        Self { world, timeouts, left: Vec::new(), flows: Vec::new(), fragments: Vec::new() }
+    pub fn new(world: World, timeouts: Timeouts) -> Self {
+        let (left, arrivals) = (Vec::new(), BTreeMap::new());
+        Self { world, timeouts, left, arrivals, flows: Vec::new(), fragments: Vec::new() }
     }
 
     /// The world is another from here on: the next packet is judged by it.
     pub fn change(&mut self, world: &World) {
         let before = std::mem::replace(&mut self.world, world.clone());
+        for workload in &world.workloads {
+            if before.workloads.iter().all(|old| old.name != workload.name) {
+                *self.arrivals.entry(workload.name.clone()).or_default() += 1;
+            }
+        }
         self.left.extend(before.workloads.into_iter().flat_map(|workload| workload.addresses.to_vec()));
         let Self { world, left, .. } = self;
         left.retain(|address| {
@@ -153,27 +176,6 @@ impl Model {
         let answers: Vec<Answer> =
             subjects.iter().map(|subject| self.side(packet, whole.as_ref(), *subject, now)).collect();
         strictest(answers)
-    }
-
-    /// Whose rules this spot asks.
-    fn subjects(&self, packet: &Packet) -> Vec<Subject> {
-        match &packet.spot {
-            Spot::CgroupEgress { cgroup, .. } => {
-                vec![Subject { workload: self.in_cgroup(cgroup), direction: Direction::Egress, linked: false }]
-            }
-            Spot::CgroupIngress { cgroup, .. } => {
-                vec![Subject { workload: self.in_cgroup(cgroup), direction: Direction::Ingress, linked: false }]
-            }
-            Spot::TcEgress { interface } => self.on_link(*interface, Direction::Egress),
-            Spot::TcIngress { interface } => self.on_link(*interface, Direction::Ingress),
-            Spot::Xdp => packet
-                .readable()
-                .and_then(|(_, destination)| self.holder(destination))
-                .filter(|receiver| self.world.workloads[*receiver].local)
-                .map(|receiver| Subject { workload: Some(receiver), direction: Direction::Ingress, linked: false })
-                .into_iter()
-                .collect(),
-        }
     }
 
     /// What one side says of a packet. `whole` is the packet with its ports, which a later fragment has from its first one.
@@ -214,10 +216,26 @@ impl Model {
         {
             return Answer::new(Verdict::Allow, &[Reason::Related, Reason::Ungoverned]);
         }
+        if self.is_out_of_nothing(packet, subject) {
+            return self.undecidable(subject, Reason::Midstream);
+        }
         if let Some(answer) = self.of_a_flow(packet, subject, now) {
             return answer;
         }
         self.by_itself(packet, subject, now)
+    }
+
+    /// Whether a TCP segment is denied for being in the middle of a connection that this side knows nothing of.
+    fn is_out_of_nothing(&self, packet: &Packet, subject: Subject) -> bool {
+        let end = packet.own_end(subject.direction);
+        let is_known = self.flows.iter().any(|flow| flow.holds(packet) && flow.permissions[flow.end(end)].is_some());
+        self.world.denies_midstream
+            && packet.protocol() == TCP
+            && !packet.message.opens_tcp()
+            && !is_known
+            && self.denial(subject).is_some()
+            && !self.is_failsafe(subject, end.0, &packet.port())
+            && !self.is_guarded(subject, end.0, packet.peer(subject.direction), &packet.port())
     }
 
     /// The answer for a packet of a flow that is tracked; `None` where the packet speaks for itself.
@@ -233,7 +251,7 @@ impl Model {
         let judged = flow.permissions[end].clone();
         if let Some(permission) = &judged
             && self.is_kept(permission)
-            && permission.workload == self.name_of(subject)
+            && permission.workload == self.who(subject)
             && !self.is_guarded(
                 Subject { direction: permission.direction, ..subject },
                 own,
@@ -265,18 +283,18 @@ impl Model {
             }
         }
         if ruling.passes() {
-            let (workload, holder) = (self.name_of(subject), self.held_by(peer));
+            let (workload, holder) = (self.who(subject), self.held_by(peer));
             let kept = self.promised(&ruling);
             let permission = Permission { workload, direction, peer, holder, port, kept };
             if self.leaves_a_trace(packet, subject) {
                 self.grant(index, end, permission, packet, now);
             }
-            return Some(answer(&ruling, true));
+            return Some(self.of_an_old_flow(&ruling, subject));
         }
         // No promise outlives a guardrail.
         if matches!(ruling, Ruling::Guarded(_)) && self.leaves_a_trace(packet, subject) {
-            let name = self.name_of(subject);
-            if let Some(permission) = self.flows[index].permissions[end].as_mut().filter(|it| it.workload == name) {
+            let who = self.who(subject);
+            if let Some(permission) = self.flows[index].permissions[end].as_mut().filter(|it| it.workload == who) {
                 permission.kept = false;
             }
         }
@@ -289,7 +307,7 @@ impl Model {
         let ruling = self.rule_on(subject, own, packet.peer(subject.direction), &packet.port());
         if ruling.passes() && packet.may_be_replied_to() && self.leaves_a_trace(packet, subject) {
             let permission = Permission {
-                workload: self.name_of(subject),
+                workload: self.who(subject),
                 direction: subject.direction,
                 peer: packet.peer(subject.direction),
                 holder: self.held_by(packet.peer(subject.direction)),
@@ -349,7 +367,7 @@ impl Model {
         let Some(flow) = self.flows.iter().find(|flow| flow.holds(&quoted)) else { return false };
         let end = flow.end(quoted.own_end(quoted_direction));
         let Some(permission) = &flow.permissions[end] else { return false };
-        if permission.workload != self.name_of(subject) {
+        if permission.workload != self.who(subject) {
             return false;
         }
         let (own, _) = quoted.own_end(quoted_direction);
@@ -400,52 +418,29 @@ impl Model {
         subject.workload.is_some() && self.holder(packet.peer(subject.direction)) == subject.workload
     }
 
-    /// Denied where the subject is governed.
+    /// Denied where the subject is governed, or its scope denies it.
     fn undecidable(&self, subject: Subject, reason: Reason) -> Answer {
+        if let Some(denies) = subject.unidentified {
+            return answer(&Ruling::Unidentified { denies }, false);
+        }
         match self.denial(subject) {
             None => Answer::new(Verdict::Allow, &[Reason::Ungoverned]),
             Some(verdict) => Answer::new(verdict, &[reason]),
         }
     }
 
-    fn name_of(&self, subject: Subject) -> Option<String> {
-        subject.workload.map(|index| self.world.workloads[index].name.clone())
-    }
-
-    /// The name of the workload that holds an address.
-    fn held_by(&self, address: IpAddr) -> Option<String> {
-        self.holder(address).map(|workload| self.world.workloads[workload].name.clone())
+    /// What passes as part of a flow that passed before. Of a failsafe port's it may be told whose it is instead.
+    fn of_an_old_flow(&self, ruling: &Ruling, subject: Subject) -> Answer {
+        let mut answer = answer(ruling, true);
+        if *ruling == Ruling::Failsafe && self.denial(subject).is_none() {
+            answer.reasons.push(subject.unidentified.map_or(Reason::Ungoverned, |_| Reason::Unidentified));
+        }
+        answer
     }
 
     /// Whether a promise to keep the flow still holds.
     fn is_kept(&self, permission: &Permission) -> bool {
         permission.kept && self.held_by(permission.peer) == permission.holder
-    }
-
-    /// The workload that has this address.
-    fn holder(&self, address: IpAddr) -> Option<usize> {
-        self.world.workloads.iter().position(|workload| workload.addresses.contains(&address))
-    }
-
-    /// The workload of the nearest known cgroup at or above `path`.
-    fn in_cgroup(&self, path: &str) -> Option<usize> {
-        let parts: Vec<&str> = path.split('/').collect();
-        (1..=parts.len()).rev().find_map(|length| {
-            let ancestor = parts[..length].join("/");
-            self.world
-                .workloads
-                .iter()
-                .position(|workload| workload.cgroup.as_ref().is_some_and(|cgroup| cgroup.path == ancestor))
-        })
-    }
-
-    fn on_link(&self, interface: u32, direction: Direction) -> Vec<Subject> {
-        let owner = self
-            .world
-            .workloads
-            .iter()
-            .position(|workload| workload.interface.as_ref().is_some_and(|link| link.index == interface));
-        owner.map(|owner| Subject { workload: Some(owner), direction, linked: true }).into_iter().collect()
     }
 }
 

@@ -3,6 +3,7 @@
 //! A small cast of addresses, ports and labels keeps rules and packets meeting each other: uniformly random ones would be
 //! denied nearly always, and alike.
 
+mod change;
 mod policy;
 mod random;
 mod traffic;
@@ -16,7 +17,7 @@ use bulkhead::config::failsafe::FailsafePort;
 use bulkhead::policy::model::{Origin, PolicySet};
 use bulkhead::workload::{CgroupRef, InterfaceRef, Labels, SourceKind, Workload};
 
-use crate::model::{Packet, World};
+use crate::model::{Packet, Scope, World};
 use bulkhead_ebpf::abi::Direction;
 
 /// One case: what happens in a world, in order.
@@ -46,10 +47,12 @@ pub enum Step {
 pub struct Stage {
     /// Cgroups that may be a workload's.
     pub cgroups: Vec<CgroupRef>,
-    /// A cgroup below each of them, which is never named.
+    /// A cgroup below each of them, which few workloads are in.
     pub inner: Vec<CgroupRef>,
     /// A cgroup that is nobody's.
     pub stranger: CgroupRef,
+    /// The cgroup that all of these are below.
+    pub base: CgroupRef,
     /// Links that may be a workload's.
     pub interfaces: Vec<InterfaceRef>,
 }
@@ -63,6 +66,7 @@ impl Stage {
             cgroups: (0..3).map(|number| cgroup(format!("stage/w{number}"), 100 + number)).collect(),
             inner: (0..3).map(|number| cgroup(format!("stage/w{number}/inner"), 200 + number)).collect(),
             stranger: cgroup("stage/stranger".to_owned(), 300),
+            base: cgroup("stage".to_owned(), 301),
             interfaces: (0..3)
                 .map(|number| InterfaceRef { name: format!("link{number}"), index: 10 + number })
                 .collect(),
@@ -71,7 +75,12 @@ impl Stage {
 
     /// Every cgroup of the stage.
     pub fn all_cgroups(&self) -> impl Iterator<Item = &CgroupRef> {
-        self.cgroups.iter().chain(&self.inner).chain([&self.stranger])
+        self.cgroups.iter().chain(&self.inner).chain([&self.stranger, &self.base])
+    }
+
+    /// The cgroups that may be managed scopes.
+    fn possible_scopes(&self) -> Vec<&CgroupRef> {
+        [&self.base].into_iter().chain(&self.cgroups).collect()
     }
 }
 
@@ -89,9 +98,6 @@ pub const FAILSAFE: [FailsafePort; 3] = [
 /// Addresses that no workload holds, some of them among those that workloads hold.
 const WORLD: [&str; 6] = ["192.0.2.7", "198.51.100.9", "10.0.0.77", "2001:db8::7", "fd00::77", "10.0.0.3"];
 
-/// Addresses that those have who come later: some are in [`WORLD`] until then, some were another workload's.
-const NEWCOMERS: [&str; 7] = ["10.0.0.77", "192.0.2.7", "10.0.0.8", "10.0.0.1", "10.0.0.2", "fd00::77", "fd00::2"];
-
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("a literal")
 }
@@ -103,6 +109,27 @@ fn origin() -> Origin {
 /// A random world on a stage.
 #[must_use]
 pub fn world(random: &mut Random, stage: &Stage) -> World {
+    let mut world = world_without_scopes(random, stage);
+    if random.chance(50) {
+        let cgroups = stage.possible_scopes().into_iter().filter(|_| random.chance(35)).cloned().collect::<Vec<_>>();
+        world.scopes = cgroups.into_iter().map(|cgroup| Scope { cgroup, denies: random.chance(60) }).collect();
+    }
+    if random.chance(25) {
+        let cgroup = Some(random.pick(&stage.inner).clone());
+        let mut addresses = vec![ip("10.0.0.9"), ip("fd00::9")];
+        addresses.retain(|_| random.chance(70));
+        let name = "nested8".to_owned();
+        let (source, labels, addresses) = (SourceKind::File, labels(random), addresses.into());
+        world.workloads.push(Workload { name, source, labels, cgroup, interface: None, addresses, local: true });
+    }
+    world.denies_midstream = random.chance(40);
+    world
+}
+
+/// A random world in which the operator has set nothing: no managed scopes, no workload in another's cgroup, connections that are
+/// older than the agent go on.
+#[must_use]
+pub fn world_without_scopes(random: &mut Random, stage: &Stage) -> World {
     let mut workloads = Vec::new();
     // One of each kind, and a second one of some: in a cgroup, in a cgroup behind a link, behind a link, elsewhere.
     for (number, kind) in ["cgroup", "both", "link", "remote", "cgroup", "link", "remote"].into_iter().enumerate() {
@@ -144,7 +171,8 @@ pub fn world(random: &mut Random, stage: &Stage) -> World {
     }
     let policy =
         PolicySet { groups: policy::groups(random), guardrails: policy::guardrails(random), workloads: Vec::new() };
-    World { policy, workloads, host: HOST.map(ip).to_vec(), failsafe: FAILSAFE.to_vec() }
+    let (host, failsafe) = (HOST.map(ip).to_vec(), FAILSAFE.to_vec());
+    World { policy, workloads, host, failsafe, ..World::default() }
 }
 
 fn labels(random: &mut Random) -> Labels {
@@ -160,71 +188,4 @@ fn labels(random: &mut Random) -> Labels {
 #[must_use]
 pub fn case(random: &mut Random, stage: &Stage, world: &World) -> Case {
     Case { world: world.clone(), steps: traffic::steps(random, stage, world) }
-}
-
-/// The world after a random change: of its policy, of a workload's labels, or of who is there.
-fn changed(random: &mut Random, stage: &Stage, world: &World) -> World {
-    let mut world = world.clone();
-    match random.below(10) {
-        0..=2 if !world.workloads.is_empty() => {
-            let chosen = random.below(world.workloads.len());
-            world.workloads[chosen].labels = labels(random);
-        }
-        3 if !world.workloads.is_empty() => {
-            let chosen = random.below(world.workloads.len());
-            world.workloads.remove(chosen);
-        }
-        4 => world.workloads.extend(newcomer(random, stage, &world)),
-        // One goes and another one has its place and addresses at once.
-        5 if !world.workloads.is_empty() => {
-            let chosen = random.below(world.workloads.len());
-            let former = world.workloads.remove(chosen);
-            let mut heir = Workload { name: name(random), labels: labels(random), ..former };
-            if random.chance(30) {
-                heir.addresses = heir.addresses.split_last().map_or_else(Arc::default, |(_, others)| others.into());
-            }
-            world.workloads.push(heir);
-        }
-        _ => policy::change(random, &mut world.policy),
-    }
-    world
-}
-
-/// A workload that was not there before, where there is room: in a cgroup, behind a link or elsewhere, with addresses that were
-/// nobody's.
-fn newcomer(random: &mut Random, stage: &Stage, world: &World) -> Option<Workload> {
-    let held = |address: &IpAddr| world.workloads.iter().any(|workload| workload.addresses.contains(address));
-    let free: Vec<IpAddr> = NEWCOMERS.map(ip).into_iter().filter(|address| !held(address)).collect();
-    let mut addresses: Vec<IpAddr> = free.into_iter().filter(|_| random.chance(40)).collect();
-    addresses.sort();
-    let cgroup = stage
-        .cgroups
-        .iter()
-        .find(|cgroup| world.workloads.iter().all(|workload| workload.cgroup.as_ref() != Some(*cgroup)));
-    let interface = stage
-        .interfaces
-        .iter()
-        .find(|interface| world.workloads.iter().all(|workload| workload.interface.as_ref() != Some(*interface)));
-    let (cgroup, interface) = match random.below(3) {
-        0 => (cgroup.cloned(), None),
-        1 => (None, interface.cloned()),
-        _ => (None, None),
-    };
-    let local = cgroup.is_some() || interface.is_some();
-    let is_somewhere = local || !addresses.is_empty();
-    let source = SourceKind::File;
-    is_somewhere.then(|| Workload {
-        name: name(random),
-        source,
-        labels: labels(random),
-        cgroup,
-        interface,
-        addresses: addresses.into(),
-        local,
-    })
-}
-
-/// A name that nobody had before: whoever comes back is another one.
-fn name(random: &mut Random) -> String {
-    format!("new{:08x}", random.next() as u32)
 }

@@ -64,6 +64,11 @@ impl MemoryTables {
         self.failsafe = words;
     }
 
+    /// Sets time-outs and what else an agent reads when it starts.
+    pub const fn set_settings(&mut self, settings: Settings) {
+        self.control.settings = settings;
+    }
+
     /// Lets time pass.
     pub const fn wait(&mut self, jiffies: u64) {
         self.now += jiffies;

@@ -12,7 +12,7 @@ use bulkhead_tests::model::Spot;
 use bulkhead_tests::world::Stage;
 
 /// Worlds to choose from.
-pub const WORLDS: u8 = 64;
+pub const WORLDS: u8 = 128;
 /// A sequence has no more records: the flows of more would not fit the tables in memory.
 const MOST_RECORDS: usize = 32;
 

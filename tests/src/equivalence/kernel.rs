@@ -14,15 +14,16 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
-use aya::maps::{HashMap, Map, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::programs::Program;
 use aya::{Ebpf, Pod};
+use bulkhead::desired::Contents;
 use bulkhead::kernel::clock::jiffies_per_second;
 use bulkhead::kernel::load::{load, load_programs};
 use bulkhead::kernel::pin::Pins;
 use bulkhead::kernel::tables::Tables;
 use bulkhead::workload::{CgroupRef, InterfaceRef};
-use bulkhead_ebpf::abi::{Count, Direction, Flow, FlowKey, Fragment, FragmentKey, Settings, counter_parts};
+use bulkhead_ebpf::abi::{Control, Count, Direction, Flow, FlowKey, Fragment, FragmentKey, Settings, counter_parts};
 use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, unshare};
 
@@ -48,6 +49,7 @@ pub struct Kernel {
     compiler: Compiler,
     world: World,
     tables: Tables,
+    control: Array<MapData, Control>,
     /// Established flows, and the others.
     flows: [HashMap<MapData, FlowKey, Flow>; 2],
     fragments: HashMap<MapData, FragmentKey, Fragment>,
@@ -99,6 +101,7 @@ impl Kernel {
             compiler: Compiler::default(),
             world: World::default(),
             tables,
+            control: Array::try_from(Map::Array(MapData::from_pin(pins.map("CONTROL"))?))?,
             flows: [lru(&pins, "FLOWS")?, lru(&pins, "EMBRYOS")?],
             fragments: lru(&pins, "FRAGMENTS")?,
             has_fragments: false,
@@ -131,6 +134,17 @@ impl Kernel {
             .map(|(key, packets)| (key, packets - before.get(&key).copied().unwrap_or(0)))
             .filter(|(_, packets)| *packets > 0)
             .collect()
+    }
+
+    fn hold(&mut self, contents: &Contents, world: &World) {
+        self.tables.apply(contents).expect("a small world fits");
+        // An agent reads it once, when it starts.
+        let mut control = self.control.get(&0, 0).expect("the map can be read");
+        if (control.settings.denies_midstream != 0) != world.denies_midstream {
+            control.settings.denies_midstream = world.denies_midstream.into();
+            self.control.set(0, control, 0).expect("the map can be written");
+        }
+        self.world.clone_from(world);
     }
 
     fn forget(&mut self) {
@@ -178,8 +192,7 @@ impl Implementation for Kernel {
     fn start(&mut self, world: &World) {
         if self.world != *world || self.compiler.has_tombstones() {
             let contents = self.compiler.start(world, &self.tables).contents;
-            self.tables.apply(&contents).expect("a small world fits");
-            self.world.clone_from(world);
+            self.hold(&contents, world);
         }
         self.forget();
     }
@@ -187,8 +200,7 @@ impl Implementation for Kernel {
     fn change(&mut self, world: &World) {
         if self.world != *world {
             let contents = self.compiler.compile(world, &self.tables).contents;
-            self.tables.apply(&contents).expect("a small world fits");
-            self.world.clone_from(world);
+            self.hold(&contents, world);
         }
     }
 
@@ -259,11 +271,12 @@ impl Lab {
         unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace (the kernel's tests need root)")?;
         let interfaces = (0..3).map(link).collect::<Result<_>>()?;
         let base = format!("bulkhead-equivalence-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        lab.cgroup(base.clone())?;
+        let at_base = lab.cgroup(base.clone())?;
         let stage = Stage {
             cgroups: (0..3).map(|number| lab.cgroup(format!("{base}/w{number}"))).collect::<Result<_>>()?,
             inner: (0..3).map(|number| lab.cgroup(format!("{base}/w{number}/inner"))).collect::<Result<_>>()?,
             stranger: lab.cgroup(format!("{base}/stranger"))?,
+            base: at_base,
             interfaces,
         };
         Ok((lab, stage))

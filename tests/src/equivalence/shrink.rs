@@ -1,5 +1,7 @@
 //! A failing case made small: everything is taken away that it fails without.
 
+use std::collections::BTreeSet;
+
 use bulkhead::policy::model::SecurityGroup;
 
 use crate::model::World;
@@ -15,6 +17,7 @@ pub fn shrink(case: &Case, mut fails: impl FnMut(&Case) -> bool) -> Case {
         rules(&mut smallest, &mut fails);
         entries(&mut smallest, &mut fails);
         workloads(&mut smallest, &mut fails);
+        settings(&mut smallest, &mut fails);
         if size(&smallest) == before {
             return smallest;
         }
@@ -28,7 +31,11 @@ fn size(case: &Case) -> usize {
             entries.map(|rule| 1 + rule.peers.len() + rule.ports.as_ref().map_or(0, Vec::len)).sum::<usize>()
         };
         let entries = world.policy.guardrails.iter().map(|guardrail| guardrail.entries.len()).sum::<usize>();
-        world.workloads.len() + entries + world.policy.groups.iter().map(|group| 1 + rules(group)).sum::<usize>()
+        world.workloads.len()
+            + world.scopes.len()
+            + usize::from(world.denies_midstream)
+            + entries
+            + world.policy.groups.iter().map(|group| 1 + rules(group)).sum::<usize>()
     };
     let step = |step: &Step| match step {
         Step::Change(to) => 1 + world(to),
@@ -155,10 +162,25 @@ fn entries(case: &mut Case, fails: &mut impl FnMut(&Case) -> bool) {
 
 /// Every workload by its name, in all worlds at once.
 fn workloads(case: &mut Case, fails: &mut impl FnMut(&Case) -> bool) {
-    let names: Vec<String> = case.world.workloads.iter().map(|workload| workload.name.clone()).collect();
+    let all = worlds(case).flat_map(|world| world.workloads.iter().map(|workload| workload.name.clone()));
+    let names: BTreeSet<String> = all.collect();
     for name in names {
         attempt(case, fails, |case| {
             worlds(case).for_each(|world| world.workloads.retain(|workload| workload.name != name));
         });
+    }
+}
+
+/// Every managed scope by its cgroup, and the setting for segments in mid-stream, in all worlds at once.
+fn settings(case: &mut Case, fails: &mut impl FnMut(&Case) -> bool) {
+    let all = worlds(case).flat_map(|world| world.scopes.iter().map(|scope| scope.cgroup.path.clone()));
+    let paths: BTreeSet<String> = all.collect();
+    for path in paths {
+        attempt(case, fails, |case| {
+            worlds(case).for_each(|world| world.scopes.retain(|scope| scope.cgroup.path != path));
+        });
+    }
+    if case.world.denies_midstream {
+        attempt(case, fails, |case| worlds(case).for_each(|world| world.denies_midstream = false));
     }
 }

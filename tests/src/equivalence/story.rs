@@ -57,6 +57,13 @@ fn tell_world(text: &mut String, world: &World) {
         }
         let _ = writeln!(text, " at {:?}", workload.addresses);
     }
+    for scope in &world.scopes {
+        let says = if scope.denies { "denies" } else { "allows" };
+        let _ = writeln!(text, "    managed scope {} {says} what is unidentified", scope.cgroup.path);
+    }
+    if world.denies_midstream {
+        text.push_str("    segments of unknown connections are denied\n");
+    }
     for group in &world.policy.groups {
         let members: Vec<&str> = world
             .workloads

@@ -59,13 +59,14 @@ impl Compiler {
             self.policy = Some(Arc::new(world.policy.clone()));
         }
         let policy = self.policy.as_ref().expect("set above");
+        let scopes: Vec<_> = world.scopes.iter().map(|scope| (scope.cgroup.clone(), scope.denies)).collect();
         let host_addresses: BTreeSet<_> = world.host.iter().copied().collect();
         let inputs = Inputs {
             policy,
             policy_is_new: is_new,
             workloads: &world.workloads,
             host_addresses: &host_addresses,
-            scopes: &[],
+            scopes: &scopes,
         };
         let desired = desired(inputs, &mut self.numbers, held).expect("a small policy fits");
         self.rules = self.numbers.rules.iter().map(|(place, number)| (number, place.clone())).collect();
@@ -102,6 +103,8 @@ impl Userspace {
     fn hold(&mut self, contents: Contents, world: &World) {
         self.tables.apply(contents);
         self.tables.set_failsafe(failsafe_words(&world.failsafe));
+        let denies_midstream = world.denies_midstream.into();
+        self.tables.set_settings(Settings { denies_midstream, ..Settings::defaults(HZ) });
         self.world.clone_from(world);
     }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use bulkhead_ebpf::abi::Direction;
 
 use super::packet::{FIN, ICMP, ICMPV6, Message, Packet, Port, RST, TCP, UDP, echo};
+use super::who::Who;
 
 /// How long flows live without a packet, in seconds.
 #[derive(Clone, Copy, Debug)]
@@ -72,12 +73,12 @@ pub(super) enum Close {
 #[derive(Clone, Debug)]
 pub(super) struct Permission {
     /// The workload that it was allowed for.
-    pub workload: Option<String>,
+    pub workload: Option<Who>,
     /// The direction, seen from that workload, in which the flow was opened.
     pub direction: Direction,
     pub peer: IpAddr,
     /// The workload that held the peer's address.
-    pub holder: Option<String>,
+    pub holder: Option<Who>,
     pub port: Port,
     /// A group with `established: keep` allowed it.
     pub kept: bool,

@@ -7,7 +7,8 @@ use bulkhead::policy::compile::RulePlace;
 use bulkhead::policy::model::{DenyEntry, Established, Mode, Peer, PortMatch, Rule, SecurityGroup};
 use bulkhead_ebpf::abi::{Direction, Verdict};
 
-use super::{Model, Port, Subject};
+use super::who::Subject;
+use super::{Model, Port};
 
 /// A rule or a deny entry, by its place.
 pub type RuleName = RulePlace;
@@ -17,6 +18,11 @@ pub type RuleName = RulePlace;
 pub enum Ruling {
     /// No group selects the workload.
     Ungoverned,
+    /// Nobody has said whose it is: its managed scope lets it pass or denies it.
+    Unidentified {
+        /// Which of the two.
+        denies: bool,
+    },
     /// None of its groups mentions egress.
     OpenEgress,
     /// None allows it, but a failsafe port does.
@@ -35,15 +41,19 @@ impl Ruling {
     /// Whether the packet passes.
     #[must_use]
     pub const fn passes(&self) -> bool {
-        !matches!(self, Self::Denied | Self::Guarded(_))
+        !matches!(self, Self::Denied | Self::Guarded(_) | Self::Unidentified { denies: true })
     }
 
     /// The more, the better for the packet.
     pub(super) const fn leniency(&self) -> u8 {
         match self {
-            Self::Denied | Self::Guarded(_) => 0,
+            Self::Denied | Self::Guarded(_) | Self::Unidentified { denies: true } => 0,
             Self::Audited => 1,
-            Self::Ungoverned | Self::OpenEgress | Self::Failsafe | Self::Allowed(_) => 2,
+            Self::Ungoverned
+            | Self::Unidentified { denies: false }
+            | Self::OpenEgress
+            | Self::Failsafe
+            | Self::Allowed(_) => 2,
         }
     }
 }
@@ -52,7 +62,9 @@ impl Model {
     /// Asks the guardrails, the subject's groups and the failsafe ports about a flow of its address `own` with `peer` for `port`.
     pub(super) fn rule_on(&self, subject: Subject, own: IpAddr, peer: IpAddr, port: &Port) -> Ruling {
         match self.policy_on(subject, own, peer, port) {
-            Ruling::Guarded(_) | Ruling::Audited | Ruling::Denied if self.is_failsafe(subject, own, port) => {
+            Ruling::Guarded(_) | Ruling::Audited | Ruling::Denied | Ruling::Unidentified { denies: true }
+                if self.is_failsafe(subject, own, port) =>
+            {
                 Ruling::Failsafe
             }
             ruling => ruling,
@@ -64,13 +76,16 @@ impl Model {
         !self.denying(subject, own, peer, port).is_empty() && !self.is_failsafe(subject, own, port)
     }
 
-    fn is_failsafe(&self, subject: Subject, own: IpAddr, port: &Port) -> bool {
+    pub(super) fn is_failsafe(&self, subject: Subject, own: IpAddr, port: &Port) -> bool {
         let Port::Number { protocol, port } = *port else { return false };
         let named = |it: &FailsafePort| (it.direction, it.protocol, it.port) == (subject.direction, protocol, port);
         !subject.linked && self.world.host.contains(&own) && self.world.failsafe.iter().any(named)
     }
 
     fn policy_on(&self, subject: Subject, own: IpAddr, peer: IpAddr, port: &Port) -> Ruling {
+        if let Some(denies) = subject.unidentified {
+            return Ruling::Unidentified { denies };
+        }
         let denying = self.denying(subject, own, peer, port);
         if !denying.is_empty() {
             return Ruling::Guarded(denying);

@@ -65,7 +65,7 @@ fn shop() -> Model {
         },
         workloads: vec![workload("web", "10.0.0.1"), workload("api", "10.0.0.2")],
         host: vec!["10.0.0.254".parse().expect("an address")],
-        failsafe: Vec::new(),
+        ..World::default()
     };
     Model::new(world, TIMEOUTS)
 }

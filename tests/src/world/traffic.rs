@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 
 use super::policy::PORTS;
-use super::{HOST, Random, Stage, Step, WORLD, changed, ip};
+use bulkhead::workload::CgroupRef;
+
+use super::change::Changes;
+use super::{HOST, Random, Stage, Step, WORLD, ip};
 use crate::model::{ACK, FIN, ICMP, ICMPV6, Message, Packet, Quote, RST, SYN, Spot, TCP, UDP, World};
 
 /// Seconds that pass: well below, between and beyond the time-outs.
@@ -16,6 +19,10 @@ struct Conversation {
     client_port: u16,
     server_port: u16,
     talk: Talk,
+    /// The cgroups in which client and server are while they are no workload's, and whether they are on this host at all where
+    /// their address is not the host's.
+    rooms: [CgroupRef; 2],
+    resident: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -34,7 +41,9 @@ enum Talk {
 pub(super) fn steps(random: &mut Random, stage: &Stage, world: &World) -> Vec<Step> {
     let mut world = world.clone();
     let mut steps = Vec::new();
-    let conversations: Vec<Conversation> = (0..=random.below(2)).map(|_| conversation(random, &world)).collect();
+    let conversations: Vec<Conversation> = (0..=random.below(2)).map(|_| conversation(random, stage, &world)).collect();
+    let rooms = conversations.iter().flat_map(|conversation| conversation.rooms.clone()).collect();
+    let mut changed = Changes::new(stage, rooms);
     let changes = random.chance(20);
     // The uplink only drops what is for whom it is addressed to: that a socket of somebody else takes it, it can't know.
     let has_uplink = random.chance(50);
@@ -43,19 +52,19 @@ pub(super) fn steps(random: &mut Random, stage: &Stage, world: &World) -> Vec<St
             steps.push(Step::Wait(*random.pick(&WAITS)));
         }
         if changes && turn > 0 && random.chance(25) {
-            world = changed(random, stage, &world);
+            world = changed.next(random, &world);
             steps.push(Step::Change(Box::new(world.clone())));
         }
         let conversation = random.pick(&conversations);
         let packets = exchange(random, conversation, turn);
         for packet in packets {
-            meet(random, stage, &world, has_uplink, packet, &mut steps);
+            meet(random, stage, &world, conversation, has_uplink, packet, &mut steps);
         }
     }
     steps
 }
 
-fn conversation(random: &mut Random, world: &World) -> Conversation {
+fn conversation(random: &mut Random, stage: &Stage, world: &World) -> Conversation {
     let is_v4 = random.chance(65);
     let mut held: Vec<IpAddr> = world.workloads.iter().flat_map(|workload| workload.addresses.to_vec()).collect();
     held.retain(|address| address.is_ipv4() == is_v4);
@@ -83,7 +92,21 @@ fn conversation(random: &mut Random, world: &World) -> Conversation {
         talk = *random.pick(&[Talk::Tcp, Talk::Udp]);
         server_port = 53;
     }
-    Conversation { client, server, client_port, server_port, talk }
+    let cgroups: Vec<&CgroupRef> = stage.all_cgroups().collect();
+    let room = |random: &mut Random| {
+        if random.chance(30) { stage.stranger.clone() } else { (*random.pick(&cgroups)).clone() }
+    };
+    let rooms = [room(random), room(random)];
+    Conversation { client, server, client_port, server_port, talk, rooms, resident: random.chance(35) }
+}
+
+impl Conversation {
+    /// The cgroup that an address which nobody holds is in; nothing where it is not on this host.
+    fn room(&self, world: &World, address: IpAddr) -> Option<&CgroupRef> {
+        let ends = [self.client, self.server];
+        let room = ends.iter().position(|end| *end == address).map(|end| &self.rooms[end]);
+        room.filter(|_| self.resident || world.host.contains(&address))
+    }
 }
 
 /// What is said next: mostly as it should be, sometimes out of turn.
@@ -110,7 +133,7 @@ fn exchange(random: &mut Random, conversation: &Conversation, turn: usize) -> Ve
 }
 
 fn says(random: &mut Random, conversation: &Conversation, forward: bool, turn: usize) -> Packet {
-    let Conversation { client, server, client_port, server_port, talk } = *conversation;
+    let Conversation { client, server, client_port, server_port, talk, .. } = *conversation;
     let (source, destination) = if forward { (client, server) } else { (server, client) };
     let (from, to) = if forward { (client_port, server_port) } else { (server_port, client_port) };
     let (mut source, mut destination) = (source, destination);
@@ -217,8 +240,16 @@ impl Packet {
 }
 
 /// Where a packet is met: along its whole way, at one place of it, or where it has no business to be.
-fn meet(random: &mut Random, stage: &Stage, world: &World, has_uplink: bool, packet: Packet, steps: &mut Vec<Step>) {
-    let mut way = way(random, stage, world, &packet);
+fn meet(
+    random: &mut Random,
+    stage: &Stage,
+    world: &World,
+    conversation: &Conversation,
+    has_uplink: bool,
+    packet: Packet,
+    steps: &mut Vec<Step>,
+) {
+    let mut way = way(random, stage, world, conversation, &packet);
     if way.is_empty() || random.chance(6) {
         let spot = anywhere(random, stage, world);
         way = vec![if has_uplink { Spot::Xdp } else { spot }];
@@ -238,36 +269,26 @@ fn meet(random: &mut Random, stage: &Stage, world: &World, has_uplink: bool, pac
     }
 }
 
-fn way(random: &mut Random, stage: &Stage, world: &World, packet: &Packet) -> Vec<Spot> {
+fn way(random: &mut Random, stage: &Stage, world: &World, conversation: &Conversation, packet: &Packet) -> Vec<Spot> {
     let mut way = Vec::new();
     let holder = |address: IpAddr| world.workloads.iter().find(|workload| workload.addresses.contains(&address));
-    let cgroup_of = |random: &mut Random, index: usize| {
-        let own = if random.chance(25) { &stage.inner[index] } else { &stage.cgroups[index] };
-        own.path.clone()
-    };
     let is_host = |address: IpAddr| world.host.contains(&address);
     match holder(packet.source) {
         Some(sender) if sender.local => {
-            if let Some(cgroup) = &sender.cgroup
-                && let Some(index) = stage.cgroups.iter().position(|known| known == cgroup)
-            {
-                way.push(Spot::CgroupEgress { cgroup: cgroup_of(random, index), loopback: false });
+            if let Some(own) = &sender.cgroup {
+                // Where it has one below, perhaps from there, which need not be it.
+                let index = stage.cgroups.iter().position(|known| known == own).filter(|_| random.chance(25));
+                let cgroup = index.map_or(own, |index| &stage.inner[index]);
+                way.push(Spot::CgroupEgress { cgroup: cgroup.path.clone(), loopback: false });
             }
             if let Some(link) = &sender.interface {
                 way.push(Spot::TcEgress { interface: link.index });
             }
         }
-        None if is_host(packet.source) => {
-            // A process of the host, or of a workload without addresses of its own.
-            let spots: Vec<usize> = (0..stage.cgroups.len()).collect();
-            let cgroup = if random.chance(50) {
-                stage.stranger.path.clone()
-            } else {
-                let chosen = *random.pick(&spots);
-                stage.cgroups[chosen].path.clone()
-            };
-            let loopback = random.chance(10);
-            way.push(Spot::CgroupEgress { cgroup, loopback });
+        // A process of the host, of a workload without addresses of its own, or one that is still to be named.
+        None if let Some(room) = conversation.room(world, packet.source) => {
+            let loopback = is_host(packet.source) && random.chance(10);
+            way.push(Spot::CgroupEgress { cgroup: room.path.clone(), loopback });
         }
         // One whose workload is gone, say, and who goes on sending.
         None if random.chance(20) => {
@@ -285,8 +306,8 @@ fn way(random: &mut Random, stage: &Stage, world: &World, packet: &Packet) -> Ve
                 way.push(Spot::CgroupIngress { cgroup: cgroup.path.clone(), loopback });
             }
         }
-        None if is_host(packet.destination) => {
-            way.push(Spot::CgroupIngress { cgroup: stage.stranger.path.clone(), loopback: false });
+        None if let Some(room) = conversation.room(world, packet.destination) => {
+            way.push(Spot::CgroupIngress { cgroup: room.path.clone(), loopback: false });
         }
         _ => {}
     }
