@@ -374,7 +374,7 @@ pub fn judge_in_place<T: Tables>(
     if kin == Kin::Unseen {
         return undecidable(tables, local, direction, Reason::FragmentUnseen);
     }
-    if kin == Kin::Flow && !local.is_denied_by_scope() {
+    if kin == Kin::Flow {
         return Judgement::quiet(Reason::Related, direction);
     }
     judge_flow(tables, packet, local, direction, subject, &peer)

@@ -217,7 +217,12 @@ impl Model {
             return Answer::new(Verdict::Allow, &[Reason::Related, Reason::Ungoverned]);
         }
         if self.is_out_of_nothing(packet, subject) {
-            return self.undecidable(subject, Reason::Midstream);
+            let (own, _) = packet.own_end(subject.direction);
+            let ruling = self.rule_on(subject, own, packet.peer(subject.direction), &packet.port());
+            return match ruling {
+                Ruling::Guarded(_) => answer(&ruling, false),
+                _ => self.undecidable(subject, Reason::Midstream),
+            };
         }
         if let Some(answer) = self.of_a_flow(packet, subject, now) {
             return answer;
@@ -235,7 +240,6 @@ impl Model {
             && !is_known
             && self.denial(subject).is_some()
             && !self.is_failsafe(subject, end.0, &packet.port())
-            && !self.is_guarded(subject, end.0, packet.peer(subject.direction), &packet.port())
     }
 
     /// The answer for a packet of a flow that is tracked; `None` where the packet speaks for itself.

@@ -100,6 +100,25 @@ impl Place {
 
     const IDENTITY: u64 = (1 << 30) - 1;
 
+    /// As the cgroup's own processes have it: a slice may be a workload and a scope, and to them it is the workload.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_itself(self) -> Self {
+        let flags = if self.workload == 0 { self.flags } else { self.flags & !(Self::SCOPE | Self::SCOPE_DENIES) };
+        Self { flags, ..self }
+    }
+
+    /// As a cgroup below has it that is not known itself: below a scope it is nobody yet, and not the scope's own workload.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_below(self) -> Self {
+        if self.flags & Self::SCOPE == 0 {
+            return self;
+        }
+        let flags = self.flags & (Self::SCOPE | Self::SCOPE_DENIES);
+        Self { workload: 0, identity: IDENTITY_WORLD, flags }
+    }
+
     /// As one number: a function of a program can return no more. Identities are at most [`IDENTITY_NONE`], numbers of
     /// workloads [`MAX_WORKLOAD`].
     #[inline(always)]

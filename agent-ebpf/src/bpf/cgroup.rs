@@ -56,22 +56,11 @@ extern "C" fn place_of_call(cgroup: u64) -> u64 {
     nearest(cgroup, |level| unsafe { bpf_get_current_ancestor_cgroup_id(level) })
 }
 
-/// The place of a cgroup that is known itself.
-#[inline(always)]
-fn own_place(cgroup: u64) -> Option<Place> {
-    let mut place = tables::cgroup(cgroup)?;
-    // A slice may be a workload and a scope: its own processes are the workload's, what is below is not.
-    if place.workload != 0 {
-        place.flags &= !(Place::SCOPE | Place::SCOPE_DENIES);
-    }
-    Some(place)
-}
-
 /// The place of a cgroup or of the nearest ancestor that is known; the host's own where none is.
 #[inline(always)]
 fn nearest(cgroup: u64, ancestor: impl Fn(i32) -> u64) -> u64 {
-    if let Some(place) = own_place(cgroup) {
-        return place.pack();
+    if let Some(place) = tables::cgroup(cgroup) {
+        return place.of_itself().pack();
     }
     let mut nearest = Place::default().pack();
     let mut level = 1;
@@ -81,7 +70,7 @@ fn nearest(cgroup: u64, ancestor: impl Fn(i32) -> u64) -> u64 {
             break;
         }
         if let Some(place) = tables::cgroup(id) {
-            nearest = place.pack();
+            nearest = place.of_below().pack();
         }
         level += 1;
     }

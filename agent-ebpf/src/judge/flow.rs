@@ -27,22 +27,21 @@ pub(super) fn judge_flow<T: Tables>(
     let entry = tables.flow(key).or(embryo);
     let alive = entry.filter(|flow| goes_on(tables, flow, packet, sender));
 
-    if alive.is_none()
+    // An entry that only the other end's side made is no proof for this one.
+    let is_judged = alive.is_some_and(|flow| flow.stamp(end).is_judged());
+    let is_midstream = !is_judged
         && control.settings.denies_midstream != 0
         && packet.protocol() == protocol::TCP
         && !packet.opens_tcp()
         && subject.is_governed()
-        && !is_failsafe(tables, local, key.address(end), direction, packet.service())
-    {
-        return Judgement::denied(subject, Reason::Midstream, direction, peer.workload);
-    }
+        && !is_failsafe(tables, local, key.address(end), direction, packet.service());
 
-    let (role, service, is_judged) = match alive {
-        Some(flow) => {
+    let (role, service) = match alive {
+        Some(flow) if !is_midstream => {
             let role = role(flow, end);
-            (role, service(flow, packet, role, direction, end), flow.stamp(end).is_judged())
+            (role, service(flow, packet, role, direction, end))
         }
-        None => (direction, packet.service(), false),
+        _ => (direction, packet.service()),
     };
     let ask = |role, service| {
         let evaluation = if local.is_denied_by_scope() {
@@ -59,6 +58,10 @@ pub(super) fn judge_flow<T: Tables>(
     let is_held = was_allowed && stamp.holds(local.generation);
     if !is_held {
         evaluation = ask(role, service);
+    }
+    // Where audit lets it pass, a guardrail must not.
+    if is_midstream && !evaluation.is_guarded() {
+        return Judgement::denied(subject, Reason::Midstream, direction, peer.workload);
     }
     if let Some(flow) = alive {
         // No promise outlives a guardrail.

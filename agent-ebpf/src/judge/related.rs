@@ -34,7 +34,8 @@ pub(super) fn is_related<T: Tables, B: Bytes + ?Sized>(
     if !flow.is_alive(&control.settings, key.protocol(), tables.now()) {
         return false;
     }
-    if stamp.was_allowed_for(local.workload) && stamp.holds(local.generation) {
+    let is_denied = local.is_denied_by_scope();
+    if !is_denied && stamp.was_allowed_for(local.workload) && stamp.holds(local.generation) {
         return true;
     }
     // The policy changed, and the error comes before the flow's next packet.
@@ -56,7 +57,6 @@ pub(super) fn is_related<T: Tables, B: Bytes + ?Sized>(
         return false;
     }
     let evaluation = tables.evaluate(subject, [local.identity, here], peer.identity, role, service);
-    evaluation.is_allowed()
-        || !evaluation.is_guarded() && (subject.audits(role) || is_kept)
-        || is_failsafe(tables, local, key.address(end), role, service)
+    let passes = evaluation.is_allowed() || !evaluation.is_guarded() && (subject.audits(role) || is_kept);
+    passes && !is_denied || is_failsafe(tables, local, key.address(end), role, service)
 }

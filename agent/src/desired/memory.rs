@@ -85,12 +85,8 @@ impl MemoryTables {
     #[must_use]
     pub fn cgroup_owner(&self, lineage: &[u64]) -> Option<Place> {
         lineage.iter().enumerate().find_map(|(distance, id)| {
-            let mut place = *self.contents.cgroups.get(id)?;
-            if distance == 0 && place.workload != 0 {
-                // The scope's own processes are the workload's; what is below and not known is not.
-                place.flags &= !(Place::SCOPE | Place::SCOPE_DENIES);
-            }
-            Some(place)
+            let place = self.contents.cgroups.get(id)?;
+            Some(if distance == 0 { place.of_itself() } else { place.of_below() })
         })
     }
 

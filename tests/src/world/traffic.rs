@@ -249,7 +249,7 @@ fn meet(
     packet: Packet,
     steps: &mut Vec<Step>,
 ) {
-    let mut way = way(random, stage, world, conversation, &packet);
+    let mut way = way(random, stage, world, conversation, has_uplink, &packet);
     if way.is_empty() || random.chance(6) {
         let spot = anywhere(random, stage, world);
         way = vec![if has_uplink { Spot::Xdp } else { spot }];
@@ -269,7 +269,20 @@ fn meet(
     }
 }
 
-fn way(random: &mut Random, stage: &Stage, world: &World, conversation: &Conversation, packet: &Packet) -> Vec<Spot> {
+/// Whether what is in a cgroup below a workload's is that workload, and neither another one nor unidentified.
+fn is_part_of(world: &World, below: &CgroupRef, own: &CgroupRef) -> bool {
+    world.workloads.iter().all(|workload| workload.cgroup.as_ref() != Some(below))
+        && world.scopes.iter().all(|scope| scope.cgroup != *own)
+}
+
+fn way(
+    random: &mut Random,
+    stage: &Stage,
+    world: &World,
+    conversation: &Conversation,
+    has_uplink: bool,
+    packet: &Packet,
+) -> Vec<Spot> {
     let mut way = Vec::new();
     let holder = |address: IpAddr| world.workloads.iter().find(|workload| workload.addresses.contains(&address));
     let is_host = |address: IpAddr| world.host.contains(&address);
@@ -278,7 +291,8 @@ fn way(random: &mut Random, stage: &Stage, world: &World, conversation: &Convers
             if let Some(own) = &sender.cgroup {
                 // Where it has one below, perhaps from there, which need not be it.
                 let index = stage.cgroups.iter().position(|known| known == own).filter(|_| random.chance(25));
-                let cgroup = index.map_or(own, |index| &stage.inner[index]);
+                let below = index.map(|index| &stage.inner[index]);
+                let cgroup = below.filter(|below| !has_uplink || is_part_of(world, below, own)).unwrap_or(own);
                 way.push(Spot::CgroupEgress { cgroup: cgroup.path.clone(), loopback: false });
             }
             if let Some(link) = &sender.interface {
