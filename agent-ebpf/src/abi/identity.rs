@@ -254,4 +254,16 @@ mod tests {
             assert_eq!(Place::unpack(place.pack()), place);
         }
     }
+
+    #[test]
+    fn a_slice_is_the_workload_for_its_own_processes_and_not_for_a_cgroup_below_that_nobody_has_named() {
+        let workload = Place { workload: 7, identity: 9, flags: Place::STRICT_SOURCE };
+        assert_eq!((workload.of_itself(), workload.of_below()), (workload, workload), "it is no scope");
+        for scope in [Place::SCOPE, Place::SCOPE | Place::SCOPE_DENIES] {
+            let slice = Place { flags: Place::STRICT_SOURCE | scope, ..workload };
+            let unidentified = Place { workload: 0, identity: IDENTITY_WORLD, flags: scope };
+            assert_eq!((slice.of_itself(), slice.of_below()), (workload, unidentified));
+            assert_eq!((unidentified.of_itself(), unidentified.of_below()), (unidentified, unidentified));
+        }
+    }
 }

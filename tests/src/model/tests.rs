@@ -163,3 +163,56 @@ fn an_address_that_its_workload_left_is_not_the_worlds_until_somebody_has_it() {
     model.change(&world);
     assert_eq!(verdict(&mut model, WEB), Verdict::Allow);
 }
+
+#[test]
+fn a_segment_of_an_unknown_connection_is_denied_where_the_operator_denies_those() {
+    let mut model = shop();
+    let segment = tcp(reaches("api"), WEB, API, ACK);
+    assert_eq!(model.clone().judge(&segment, 0.0).reasons, [Reason::Rule]);
+    model.world.denies_midstream = true;
+    assert_eq!(model.judge(&segment, 0.0).reasons, [Reason::Midstream]);
+    // Nor does it count what the other side let pass.
+    assert_eq!(model.judge(&tcp(leaves("web"), WEB, API, SYN), 0.0).verdict, Verdict::Allow);
+    assert_eq!(model.judge(&segment, 0.0).verdict, Verdict::Deny);
+    assert_eq!(model.judge(&tcp(reaches("api"), WEB, API, SYN), 0.0).verdict, Verdict::Allow);
+    assert_eq!(model.judge(&segment, 0.0).verdict, Verdict::Allow);
+}
+
+#[test]
+fn who_is_below_a_scope_is_nobody_until_he_is_named() {
+    let mut model = shop();
+    let verdict = |model: &mut Model, cgroup, from| {
+        model.judge(&tcp(leaves(cgroup), (from, 4_000), ("192.0.2.1", 443), SYN), 0.0).verdict
+    };
+    assert_eq!(verdict(&mut model, "api/inner", "10.0.0.2"), Verdict::Allow, "a part of api, whose egress is open");
+    let scope = |path: &str, denies| Scope { cgroup: CgroupRef { path: path.to_owned(), id: 1 }, denies };
+    model.world.scopes = vec![scope("api", true), scope("web", false)];
+    assert_eq!(verdict(&mut model, "api", "10.0.0.2"), Verdict::Allow, "a slice is a workload itself");
+    assert_eq!(verdict(&mut model, "api/inner", "10.0.0.2"), Verdict::Deny);
+    assert_eq!(verdict(&mut model, "web", "10.0.0.1"), Verdict::Deny, "it may reach api alone");
+    assert_eq!(verdict(&mut model, "web/inner", "10.0.0.1"), Verdict::Allow);
+    let mut world = model.world.clone();
+    world.workloads.push(workload("api/inner", "10.0.0.3"));
+    model.change(&world);
+    assert_eq!(verdict(&mut model, "api/inner", "10.0.0.3"), Verdict::Allow);
+}
+
+#[test]
+fn what_was_promised_to_a_workload_ends_when_it_leaves_though_it_comes_back() {
+    let mut model = shop();
+    model.world.policy.groups[1].established = Established::Keep;
+    assert_eq!(model.judge(&tcp(reaches("api"), WEB, API, SYN), 0.0).verdict, Verdict::Allow);
+    let mut world = model.world.clone();
+    world.policy.groups[1].ingress.clear();
+    model.change(&world);
+    let next = tcp(reaches("api"), WEB, API, ACK);
+    assert_eq!(model.clone().judge(&next, 1.0).verdict, Verdict::Allow);
+    for who in 0..2 {
+        let (mut model, mut world) = (model.clone(), world.clone());
+        let leaving = world.workloads.remove(who);
+        model.change(&world);
+        world.workloads.insert(who, leaving);
+        model.change(&world);
+        assert_eq!(model.judge(&next, 1.0).verdict, Verdict::Deny, "{who} is another one");
+    }
+}

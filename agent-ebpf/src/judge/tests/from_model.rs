@@ -1,6 +1,8 @@
 //! What holding the decision against the reference model has found.
 
 use super::*;
+use crate::abi::PortIndex;
+use crate::abi::Reason::{Failsafe, Guardrail};
 
 #[test]
 fn a_late_answer_does_not_bring_a_revoked_datagram_flow_back() {
@@ -59,4 +61,43 @@ fn a_ping_of_identifier_zero_is_no_leave_to_ping_back() {
     assert_eq!(world.receives(API, &packet(WEB, API, echo_request(protocol::ICMP, 0))), allow(Rule));
     assert_eq!(world.sends(API, &packet(API, WEB, echo_reply(protocol::ICMP, 0))), allow(Established));
     assert_eq!(world.sends(API, &packet(API, WEB, echo_request(protocol::ICMP, 0))), deny(NoRule));
+}
+
+#[test]
+fn an_entry_of_the_other_ends_side_is_no_proof_where_unknown_connections_are_denied() {
+    let mut world = shop();
+    world.allow_in(API, BATCH, HTTP);
+    world.deny_midstream();
+    let segment = |flags| packet(BATCH, API, tcp(40_000, 80, flags));
+    assert_eq!(world.sends(BATCH, &segment(ACK)), allow(Ungoverned));
+    assert_eq!(world.receives(API, &segment(ACK)), deny(Midstream), "as it would be from another host");
+    assert_eq!(world.passes(BATCH, API, &segment(SYN)), allow(Rule));
+    assert_eq!(world.passes(BATCH, API, &segment(ACK)), allow(Established));
+}
+
+#[test]
+fn an_audited_segment_of_an_unknown_connection_does_not_get_around_a_guardrail() {
+    let mut world = shop();
+    world.deny_midstream();
+    world.flag(WEB, Identity::AUDIT_EGRESS);
+    assert_eq!(world.sends(WEB, &request(ACK)), audit(Midstream));
+    assert_eq!(world.sends(WEB, &request(ACK)), audit(Midstream), "it left no trace");
+    world.rail(Some(WEB), None, Some(HTTP));
+    world.flip();
+    assert_eq!(world.sends(WEB, &request(ACK)), deny(Guardrail));
+}
+
+#[test]
+fn an_error_about_a_failsafe_ports_flow_belongs_to_it_where_a_scope_denies_all_else() {
+    let mut world = World::new();
+    world.places.insert(HOST, Place::SCOPE | Place::SCOPE_DENIES);
+    let (word, bit) = PortIndex::new(protocol::TCP, 22).failsafe(Direction::Ingress);
+    world.failsafe.insert(word, 1 << bit);
+    assert_eq!(world.receives(HOST, &packet(STRANGER, HOST, tcp(40_000, 22, SYN))), allow(Failsafe));
+    let too_big = |port| {
+        let quoted = packet(HOST, STRANGER, tcp(port, 40_000, SYN | ACK)).bytes();
+        packet(STRANGER, HOST, icmp(3, 4, [0; 4], &quoted))
+    };
+    assert_eq!(world.receives(HOST, &too_big(22)), allow(Related));
+    assert_eq!(world.receives(HOST, &too_big(23)), deny(Unidentified));
 }
