@@ -3,6 +3,7 @@
 //! The demo and the bench use the same lab.
 //!
 //! - [`model`]: what a policy means, written apart from the implementation
+//! - [`soak`]: what must hold on the worst day, for as long as one likes
 //! - [`world`]: random worlds and what happens in them
 //! - [`equivalence`]: model, user-space decision and the programs in the kernel, held against each other
 
@@ -15,4 +16,5 @@ pub mod frame;
 pub mod lab;
 pub mod model;
 pub mod packet;
+pub mod soak;
 pub mod world;

@@ -16,6 +16,7 @@ mod lint;
 mod privilege;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod tidy;
 #[allow(dead_code, reason = "the agent's build script uses the rest")]
@@ -47,6 +48,8 @@ enum Command {
     Lint(lint::Options),
     /// Look for what does not hold, of random worlds (as root), packets and policies
     Fuzz(fuzz::Options),
+    /// Kill, flood and fill for as long as you like, and see every promise kept, as root
+    Soak(soak::Options),
     /// Measure against the project's targets, as root
     Bench(bench::Options),
 }
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Lint(options) => lint::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Soak(options) => soak::run(&options),
         Command::Bench(options) => bench::run(&options),
     };
     outcome.unwrap_or_else(|problem| {

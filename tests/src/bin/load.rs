@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bulkhead_tests::bench::load::flood::Flood;
 use bulkhead_tests::bench::load::{What, client, server};
+use bulkhead_tests::soak::newcomers;
 use clap::Parser;
 
 /// Makes load on real sockets, and counts it.
@@ -25,6 +26,13 @@ enum Options {
         /// For how long
         milliseconds: u64,
     },
+    /// Connect to both at once as the first act, and print how many milliseconds the first one took
+    Newcomer {
+        /// What the policy allows
+        allowed: SocketAddr,
+        /// What it denies
+        denied: SocketAddr,
+    },
     /// Put datagrams on a link and print how many were sent a second
     Flood(Flood),
 }
@@ -40,6 +48,7 @@ fn main() -> Result<()> {
         Options::Drive { what, to, milliseconds } => {
             println!("{}", client::drive(what, to, Duration::from_millis(milliseconds))?);
         }
+        Options::Newcomer { allowed, denied } => println!("{}", newcomers::program(allowed, denied)),
         Options::Flood(flood) => println!("{}", flood.send()?),
     }
     Ok(())

@@ -1,0 +1,40 @@
+//! What must hold on the worst day, for as long as one likes: each theme in a file of its own, in a short form in the tests and
+//! in a long form under `cargo xtask soak`.
+//!
+//! - [`kills`]: the agent is killed again and again, at any moment and with work in hand
+//! - [`newcomers`]: programs in fresh cgroups, whose first act is to connect
+//! - [`contents`]: what the kernel's maps hold, in words that outlive an agent's numbers
+//!
+//! A theme fails by panicking where a promise is broken, as a test does, and tells its figures otherwise.
+
+pub mod contents;
+pub mod kills;
+pub mod newcomers;
+
+use std::time::{Duration, Instant};
+
+use crate::bench::Figure;
+
+/// A theme: for how long, and what was seen.
+pub type Theme = fn(Effort) -> Vec<Figure>;
+
+/// All themes, in the order in which they run.
+pub const THEMES: [(&str, Theme); 2] = [("kills", kills::run), ("newcomers", newcomers::run)];
+
+/// How long a theme goes on. Each has something that it does at least once.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// It begins nothing new after this time.
+    pub time: Duration,
+}
+
+impl Effort {
+    /// As the tests run it.
+    pub const SHORT: Self = Self { time: Duration::from_secs(8) };
+
+    /// When the time is over.
+    #[must_use]
+    pub fn deadline(self) -> Instant {
+        Instant::now() + crate::check::slowed(self.time)
+    }
+}

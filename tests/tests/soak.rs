@@ -1,0 +1,13 @@
+//! The worst day in a short form; the long one is `cargo xtask soak`.
+
+use bulkhead_tests::soak::{Effort, kills, newcomers};
+
+#[test]
+fn an_agent_that_is_killed_at_any_moment_opens_nothing_cuts_nothing_and_leaves_nothing_behind() {
+    println!("{:#?}", kills::run(Effort::SHORT));
+}
+
+#[test]
+fn a_program_that_connects_at_once_in_a_fresh_cgroup_gets_where_it_may_and_nowhere_else() {
+    println!("{:#?}", newcomers::run(Effort::SHORT));
+}
