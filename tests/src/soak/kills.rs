@@ -175,14 +175,14 @@ impl Disturbance<'_> {
         match self.random.below(4) {
             0 => {
                 let ports = self.random.below(60_000) + 1;
-                let rule = format!("ingress: [{{from: [{{cidr: 198.51.100.0/24}}], ports: [{{protocol: tcp, port: {ports}}}]}}]");
+                let rule = format!("ingress: [{{from: [{{cidr: 203.0.113.0/24}}], ports: [{{protocol: tcp, port: {ports}}}]}}]");
                 self.lab.policy(&format!("extra-{number}.yaml"), &group(&format!("extra-{number}"), 300 + number as u32, "extra", &[&rule]));
             }
             1 => self.lab.policy(
                 &format!("remote-{number}.yaml"),
                 &format!(
                     "apiVersion: bulkhead.dev/v1alpha1\nkind: Workload\nmetadata: {{name: remote-{number}, labels: {{app: {}}}}}\n\
-                     spec: {{addresses: [198.51.100.{}]}}\n",
+                     spec: {{addresses: [203.0.113.{}]}}\n",
                     self.random.pick(&["friend", "extra", "stranger"]),
                     number + 1
                 ),
