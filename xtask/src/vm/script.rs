@@ -6,6 +6,9 @@ use crate::workspace::Executable;
 /// What the script's own lines begin with; everything else is what the harnesses print.
 const MARK: &str = "@bulkhead-vm ";
 
+/// On the kernel's command line, before the number of the first harness to run.
+pub const FROM: &str = "bulkhead.from=";
+
 /// How long one harness may take.
 const SECONDS: u32 = 20 * 60;
 
@@ -45,7 +48,9 @@ busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup
 busybox mount -t bpf bpf /sys/fs/bpf
 ip link set lo up
 exec </dev/null >/dev/ttyS1 2>&1
+from=$(busybox sed -n 's/.*{FROM}\([0-9]*\).*/\1/p' /proc/cmdline)
 harness() {{
+    [ "$1" -ge "${{from:-0}}" ] || return
     cd "$2"
     export CARGO_MANIFEST_DIR="$2"
     echo "{MARK}begin $1"
