@@ -46,8 +46,11 @@ fn build() -> Result<(), String> {
         target,
         host_arch: &variable("CARGO_CFG_TARGET_ARCH")?,
     };
-    let status =
-        ebpf.command(&arrangement).status().map_err(|e| format!("{} does not start: {e}", arrangement.describe()))?;
+    let mut command = ebpf.command(&arrangement);
+    if env::var_os("CARGO_FEATURE_SUCCESSOR").is_some() {
+        command.args(["--features", "successor"]);
+    }
+    let status = command.status().map_err(|e| format!("{} does not start: {e}", arrangement.describe()))?;
     if !status.success() {
         return Err(format!(
             "the eBPF object did not build with {} ({status}); the compiler's messages are below. If it is the linker \

@@ -204,7 +204,13 @@ impl Lab {
     /// As [`Self::agent`], with further arguments.
     #[must_use]
     pub fn agent_with(&self, arguments: &[&str]) -> Agent {
-        Agent::start(self.site.clone(), arguments)
+        Agent::start(binaries::bulkhead(), self.site.clone(), arguments)
+    }
+
+    /// As [`Self::agent`], the agent of another layout.
+    #[must_use]
+    pub fn successor(&self) -> Agent {
+        Agent::start(binaries::successor(), self.site.clone(), &[])
     }
 
     fn linked(&mut self, name: &str, labels: &str, place: Place) -> Workload {

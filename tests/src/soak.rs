@@ -2,6 +2,7 @@
 //! in a long form under `cargo xtask soak`.
 //!
 //! - [`kills`]: the agent is killed again and again, at any moment and with work in hand
+//! - [`upgrades`]: to a build of another layout and back, interrupted
 //! - [`newcomers`]: programs in fresh cgroups, whose first act is to connect
 //! - [`contents`]: what the kernel's maps hold, in words that outlive an agent's numbers
 //!
@@ -10,6 +11,8 @@
 pub mod contents;
 pub mod kills;
 pub mod newcomers;
+mod scene;
+pub mod upgrades;
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +22,8 @@ use crate::bench::Figure;
 pub type Theme = fn(Effort) -> Vec<Figure>;
 
 /// All themes, in the order in which they run.
-pub const THEMES: [(&str, Theme); 2] = [("kills", kills::run), ("newcomers", newcomers::run)];
+pub const THEMES: [(&str, Theme); 3] =
+    [("kills", kills::run), ("upgrades", upgrades::run), ("newcomers", newcomers::run)];
 
 /// How long a theme goes on. Each has something that it does at least once.
 #[derive(Clone, Copy, Debug)]

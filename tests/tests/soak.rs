@@ -1,10 +1,15 @@
 //! The worst day in a short form; the long one is `cargo xtask soak`.
 
-use bulkhead_tests::soak::{Effort, kills, newcomers};
+use bulkhead_tests::soak::{Effort, kills, newcomers, upgrades};
 
 #[test]
 fn an_agent_that_is_killed_at_any_moment_opens_nothing_cuts_nothing_and_leaves_nothing_behind() {
     println!("{:#?}", kills::run(Effort::SHORT));
+}
+
+#[test]
+fn an_upgrade_that_is_interrupted_at_any_moment_opens_nothing_and_cuts_nothing() {
+    println!("{:#?}", upgrades::run(Effort::SHORT));
 }
 
 #[test]

@@ -20,5 +20,6 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<ExitCode> {
     setup::ensure(Purpose::Test)?;
     let built = workspace::build(Profile::Release)?;
+    workspace::build_successor(Profile::Release)?;
     privilege::become_root(workspace::binary(&built, "soak")?, options.arguments.iter().map(String::as_str))
 }

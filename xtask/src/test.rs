@@ -57,6 +57,7 @@ fn run_all(filter: Option<&str>) -> Result<Tally> {
     setup::ensure(Purpose::Test)?;
     // The binaries too: tests start the agent.
     workspace::build(workspace::Profile::Debug)?;
+    workspace::build_successor(workspace::Profile::Debug)?;
     let mut harnesses: Vec<_> = workspace::build_tests()?.into_iter().map(Harness::Executable).collect();
     harnesses.push(Harness::Documentation);
     let deadline = Instant::now() + WHOLE_RUN;

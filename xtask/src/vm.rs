@@ -67,7 +67,8 @@ pub fn run(kernel: Kernel, filter: Option<&str>) -> Result<Tally> {
     setup::ensure(Purpose::Test)?;
     setup::ensure(Purpose::Kernels)?;
     let package = package::Package::get(kernel)?;
-    let binaries = workspace::build(workspace::Profile::Debug)?;
+    let mut binaries = workspace::build(workspace::Profile::Debug)?;
+    binaries.extend(workspace::build_successor(workspace::Profile::Debug)?);
     let (harnesses, elsewhere): (Vec<_>, Vec<_>) = workspace::build_tests()?.into_iter().partition(meets_the_kernel);
     for it in &elsewhere {
         println!("not in the virtual machine: {}, which meets no kernel", it.title());

@@ -64,6 +64,16 @@ pub fn build(profile: Profile) -> Result<Vec<Executable>> {
     executables(command)
 }
 
+/// Builds the agent of another layout, which the tests upgrade to. Apart from [`build`], as a feature makes it what it is.
+pub fn build_successor(profile: Profile) -> Result<Vec<Executable>> {
+    let mut command = cargo();
+    command.args(["build", "--package", "bulkhead", "--bin", "successor", "--features", "successor"]);
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    executables(command)
+}
+
 /// Builds every test harness of the workspace.
 pub fn build_tests() -> Result<Vec<Executable>> {
     let mut command = cargo();

@@ -2,7 +2,7 @@
 
 /// Version of everything in [`crate::abi`]. It names the directory of the pins: an agent never adopts maps of another
 /// layout. Raise it with every change of a key, a value, a capacity or an enum's numbers.
-pub const LAYOUT: u32 = 5;
+pub const LAYOUT: u32 = if cfg!(feature = "successor") { 6 } else { 5 };
 
 /// The one word that makes a policy change atomic (the map `CONTROL`, one entry).
 ///
@@ -21,7 +21,7 @@ pub struct Control {
     pub settings: Settings,
 }
 
-const _: () = assert!(size_of::<Control>() == 44);
+const _: () = assert!(size_of::<Control>() == size_of::<Settings>() + 4);
 
 impl Control {
     /// Which copy of the tables holds: 0 or 1.
@@ -58,9 +58,12 @@ pub struct Settings {
     pub events_per_second: u32,
     /// Whether a TCP segment that opens nothing and belongs to no known flow is denied: 0 or 1.
     pub denies_midstream: u32,
+    /// By this the successor's layout differs: in what every packet reads.
+    #[cfg(feature = "successor")]
+    pub spare: u32,
 }
 
-const _: () = assert!(size_of::<Settings>() == 40);
+const _: () = assert!(size_of::<Settings>() == if cfg!(feature = "successor") { 44 } else { 40 });
 
 impl Settings {
     /// The defaults for a kernel with this many jiffies in a second.
@@ -81,6 +84,8 @@ impl Settings {
             other: 600 * hz,
             events_per_second: 1_000,
             denies_midstream: 0,
+            #[cfg(feature = "successor")]
+            spare: 0,
         }
     }
 }

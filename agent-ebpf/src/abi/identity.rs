@@ -2,7 +2,7 @@
 
 /// Entries of the map `ADDRESSES`: exact addresses. When it is full, an address stays unknown (`world`): its workload
 /// loses what rules by group would allow, nothing is opened.
-pub const ADDRESSES: u32 = 1_048_576;
+pub const ADDRESSES: u32 = if cfg!(feature = "successor") { 524_288 } else { 1_048_576 };
 /// Entries of the map `CIDRS`: prefixes that rules name, as many as there are slots.
 pub const CIDRS: u32 = 65_536;
 /// Entries of the map `CGROUPS`. When it is full, the cgroup falls to its nearest known ancestor.

@@ -5,6 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -42,10 +43,10 @@ impl Agent {
     ///
     /// # Panics
     /// It ends, or does not enforce in time.
-    pub(super) fn start(site: Arc<Site>, arguments: &[&str]) -> Self {
+    pub(super) fn start(binary: &Path, site: Arc<Site>, arguments: &[&str]) -> Self {
         let log =
             OpenOptions::new().create(true).append(true).open(site.log()).expect("the lab's directory is writable");
-        let mut command = command(&site, arguments);
+        let mut command = command_of(binary, &site, arguments);
         command.stderr(log).stdin(Stdio::null());
         let child = command.spawn().expect("the agent's binary can be started");
         let mut agent = Self { child, site };
@@ -245,7 +246,13 @@ impl Drop for Agent {
 /// `bulkhead run` as the lab starts it, in the host's namespace; it dies with the thread that starts it.
 #[must_use]
 pub fn command(site: &Site, arguments: &[&str]) -> Command {
-    let mut command = Command::new(binaries::bulkhead());
+    command_of(binaries::bulkhead(), site, arguments)
+}
+
+/// The same of another build.
+#[must_use]
+pub fn command_of(binary: &Path, site: &Site, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary);
     command
         .arg("run")
         .arg("--policies")

@@ -18,6 +18,16 @@ pub fn bulkhead() -> &'static Path {
     FOUND.get_or_init(|| find("bulkhead", "bulkhead"))
 }
 
+/// The agent of another layout.
+///
+/// # Panics
+/// It is missing and cannot be built.
+#[must_use]
+pub fn successor() -> &'static Path {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    FOUND.get_or_init(|| find("successor", "bulkhead"))
+}
+
 /// The probe's binary.
 ///
 /// # Panics
@@ -46,6 +56,9 @@ fn find(name: &str, package: &str) -> PathBuf {
     }
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--package", package, "--bin", name]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    if name == "successor" {
+        cargo.args(["--features", name]);
+    }
     if directory.file_name().is_some_and(|profile| profile == "release") {
         cargo.arg("--release");
     }
