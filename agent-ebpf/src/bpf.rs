@@ -63,9 +63,9 @@ fn note(skb: *mut __sk_buff, known: Known) {
 
 /// What [`note`] noted: not 0 where there was no embryo.
 #[inline(always)]
-fn noted(skb: *mut __sk_buff) -> u32 {
+fn noted(skb: *mut __sk_buff) -> u16 {
     // SAFETY: the context pointer is the one the program was called with.
-    unsafe { (&raw const (*skb).cb[0]).read_volatile() }
+    unsafe { (&raw const (*skb).cb[0]).read_volatile() as u16 }
 }
 
 /// What the socket buffer's hooks do once a packet is read, or was found to be none: judges and reports it. True where it is

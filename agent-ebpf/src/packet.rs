@@ -111,15 +111,15 @@ pub struct Packet {
     pub part: Part,
     /// What a rule's `ports` are compared with: the destination port, or ICMP type (high byte) and code, in host order.
     pub detail: u16,
+    /// Not 0 where a moment ago there was no embryo of its flow: it is not looked for again. A number, as the verifier would
+    /// follow both values of a [`bool`] through everything that comes after it.
+    pub no_embryo: u16,
     /// Identification of a fragment, as it stands in the header.
     pub fragment_id: u32,
     /// Offset of the IP header that an ICMP error quotes; 0 for anything else.
     pub quote: u32,
     /// Bytes from the IP header on.
     pub length: u32,
-    /// Not 0 where a moment ago there was no embryo of its flow: it is not looked for again. A number, as the verifier would
-    /// follow both values of a [`bool`] through everything that comes after it.
-    pub no_embryo: u32,
     /// The identity behind the local end's address; the decision fills it in, where there are guardrails to ask.
     pub here: u32,
 }
