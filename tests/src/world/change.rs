@@ -16,22 +16,39 @@ pub(super) struct Changes<'a> {
     stage: &'a Stage,
     /// Cgroups that send and receive in this case without being anybody's: who is named later is there.
     rooms: Vec<CgroupRef>,
+    /// Addresses that talk in this case: it is mostly their holders who leave.
+    ends: Vec<IpAddr>,
     /// Workloads that have left.
     left: Vec<Workload>,
 }
 
 impl<'a> Changes<'a> {
-    pub(super) const fn new(stage: &'a Stage, rooms: Vec<CgroupRef>) -> Self {
-        Self { stage, rooms, left: Vec::new() }
+    pub(super) const fn new(stage: &'a Stage, rooms: Vec<CgroupRef>, ends: Vec<IpAddr>) -> Self {
+        Self { stage, rooms, ends, left: Vec::new() }
+    }
+
+    /// Whether somebody who has left may come back.
+    pub(super) const fn is_awaiting(&self) -> bool {
+        !self.left.is_empty()
     }
 
     /// The world after the next change.
     pub(super) fn next(&mut self, random: &mut Random, world: &World) -> World {
         let mut world = world.clone();
         let count = world.workloads.len();
-        match random.below(14) {
+        if self.is_awaiting() && random.chance(60) {
+            self.comes_back(random, &mut world);
+            return world;
+        }
+        match random.below(12) {
             0..=2 if count > 0 => world.workloads[random.below(count)].labels = labels(random),
-            3 | 4 if count > 0 => self.left.push(world.workloads.remove(random.below(count))),
+            3 | 4 if count > 0 => {
+                let talks = |workload: &Workload| workload.addresses.iter().any(|address| self.ends.contains(address));
+                let talking: Vec<usize> = (0..count).filter(|index| talks(&world.workloads[*index])).collect();
+                let anyone = talking.is_empty() || random.chance(30);
+                let leaving = if anyone { random.below(count) } else { *random.pick(&talking) };
+                self.left.push(world.workloads.remove(leaving));
+            }
             5 => world.workloads.extend(self.newcomer(random, &world)),
             // One goes and another one has its place and addresses at once.
             6 if count > 0 => {
@@ -43,8 +60,7 @@ impl<'a> Changes<'a> {
                 world.workloads.push(heir);
                 self.left.push(former);
             }
-            7 | 8 if !self.left.is_empty() => self.comes_back(random, &mut world),
-            9 => change_scopes(random, self.stage, &mut world.scopes),
+            7 => change_scopes(random, self.stage, &mut world.scopes),
             _ => policy::change(random, &mut world.policy),
         }
         world
@@ -93,7 +109,7 @@ impl<'a> Changes<'a> {
         if world.workloads.iter().any(|other| other.interface.is_some() && other.interface == returning.interface) {
             returning.interface = self.free_interface(world);
         }
-        if random.chance(40) {
+        if random.chance(60) {
             returning.labels = labels(random);
         }
         world.workloads.extend(somewhere(returning));

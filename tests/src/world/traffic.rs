@@ -43,7 +43,8 @@ pub(super) fn steps(random: &mut Random, stage: &Stage, world: &World) -> Vec<St
     let mut steps = Vec::new();
     let conversations: Vec<Conversation> = (0..=random.below(2)).map(|_| conversation(random, stage, &world)).collect();
     let rooms = conversations.iter().flat_map(|conversation| conversation.rooms.clone()).collect();
-    let mut changed = Changes::new(stage, rooms);
+    let ends = conversations.iter().flat_map(|conversation| [conversation.client, conversation.server]).collect();
+    let mut changed = Changes::new(stage, rooms, ends);
     let changes = random.chance(20);
     // The uplink only drops what is for whom it is addressed to: that a socket of somebody else takes it, it can't know.
     let has_uplink = random.chance(50);
@@ -51,7 +52,7 @@ pub(super) fn steps(random: &mut Random, stage: &Stage, world: &World) -> Vec<St
         if turn > 0 && random.chance(12) {
             steps.push(Step::Wait(*random.pick(&WAITS)));
         }
-        if changes && turn > 0 && random.chance(25) {
+        if changes && turn > 0 && random.chance(if changed.is_awaiting() { 50 } else { 25 }) {
             world = changed.next(random, &world);
             steps.push(Step::Change(Box::new(world.clone())));
         }
