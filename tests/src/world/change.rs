@@ -113,6 +113,10 @@ impl<'a> Changes<'a> {
             returning.labels = labels(random);
         }
         world.workloads.extend(somewhere(returning));
+        // What was promised to it before shows where the policy no longer allows it.
+        if random.chance(50) {
+            policy::change(random, &mut world.policy);
+        }
     }
 
     fn is_free(&self, world: &World, cgroup: Option<&CgroupRef>) -> bool {
