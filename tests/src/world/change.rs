@@ -42,13 +42,7 @@ impl<'a> Changes<'a> {
         }
         match random.below(12) {
             0..=2 if count > 0 => world.workloads[random.below(count)].labels = labels(random),
-            3 | 4 if count > 0 => {
-                let talks = |workload: &Workload| workload.addresses.iter().any(|address| self.ends.contains(address));
-                let talking: Vec<usize> = (0..count).filter(|index| talks(&world.workloads[*index])).collect();
-                let anyone = talking.is_empty() || random.chance(30);
-                let leaving = if anyone { random.below(count) } else { *random.pick(&talking) };
-                self.left.push(world.workloads.remove(leaving));
-            }
+            3 | 4 if count > 0 => self.leaves(random, &mut world),
             5 => world.workloads.extend(self.newcomer(random, &world)),
             // One goes and another one has its place and addresses at once.
             6 if count > 0 => {
@@ -64,6 +58,28 @@ impl<'a> Changes<'a> {
             _ => policy::change(random, &mut world.policy),
         }
         world
+    }
+
+    /// The worlds in which somebody who talks leaves, and is there again.
+    pub(super) fn absence(&mut self, random: &mut Random, world: &World) -> [World; 2] {
+        let mut without = world.clone();
+        if !without.workloads.is_empty() {
+            self.leaves(random, &mut without);
+        }
+        let mut again = without.clone();
+        if self.is_awaiting() {
+            self.comes_back(random, &mut again);
+        }
+        [without, again]
+    }
+
+    fn leaves(&mut self, random: &mut Random, world: &mut World) {
+        let count = world.workloads.len();
+        let talks = |workload: &Workload| workload.addresses.iter().any(|address| self.ends.contains(address));
+        let talking: Vec<usize> = (0..count).filter(|index| talks(&world.workloads[*index])).collect();
+        let anyone = talking.is_empty() || random.chance(20);
+        let leaving = if anyone { random.below(count) } else { *random.pick(&talking) };
+        self.left.push(world.workloads.remove(leaving));
     }
 
     /// A workload that was not there before, where there is room: in a cgroup, behind a link or elsewhere, with addresses that

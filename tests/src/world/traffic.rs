@@ -48,7 +48,15 @@ pub(super) fn steps(random: &mut Random, stage: &Stage, world: &World) -> Vec<St
     let changes = random.chance(20);
     // The uplink only drops what is for whom it is addressed to: that a socket of somebody else takes it, it can't know.
     let has_uplink = random.chance(50);
-    for turn in 0..3 + random.below(6) {
+    // Somebody is away for a moment, in the middle of what is said.
+    let absence = random.chance(8).then(|| 1 + random.below(3));
+    for turn in 0..absence.map_or(3, |at| at + 3) + random.below(6) {
+        if absence == Some(turn) {
+            for next in changed.absence(random, &world) {
+                steps.push(Step::Change(Box::new(next.clone())));
+                world = next;
+            }
+        }
         if turn > 0 && random.chance(12) {
             steps.push(Step::Wait(*random.pick(&WAITS)));
         }
