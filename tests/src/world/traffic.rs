@@ -45,11 +45,11 @@ pub(super) fn steps(random: &mut Random, stage: &Stage, world: &World) -> Vec<St
     let rooms = conversations.iter().flat_map(|conversation| conversation.rooms.clone()).collect();
     let ends = conversations.iter().flat_map(|conversation| [conversation.client, conversation.server]).collect();
     let mut changed = Changes::new(stage, rooms, ends);
-    let changes = random.chance(20);
+    let changes = random.chance(13);
     // The uplink only drops what is for whom it is addressed to: that a socket of somebody else takes it, it can't know.
     let has_uplink = random.chance(50);
     // Somebody is away for a moment, in the middle of what is said.
-    let absence = random.chance(8).then(|| 1 + random.below(3));
+    let absence = random.chance(4).then(|| 1 + random.below(3));
     for turn in 0..absence.map_or(3, |at| at + 3) + random.below(6) {
         if absence == Some(turn) {
             for next in changed.absence(random, &world) {
