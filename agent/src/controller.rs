@@ -5,6 +5,7 @@
 
 mod answers;
 pub mod audit;
+mod pressure;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -117,6 +118,7 @@ pub struct Controller {
     /// Set where programs may not be attached where they should be.
     attachments_differ: bool,
     audit: audit::Audit,
+    pressure: pressure::Pressure,
 }
 
 impl Controller {
@@ -147,6 +149,7 @@ impl Controller {
             failures: Vec::new(),
             attachments_differ: true,
             audit: audit::Audit::default(),
+            pressure: pressure::Pressure::default(),
         }
     }
 
@@ -232,6 +235,7 @@ impl Controller {
             }
             self.reconcile(&mut facts);
             self.audit();
+            self.pressure.look(&self.kernel.readings);
             for query in queries {
                 self.answer(query);
             }

@@ -42,7 +42,10 @@ impl Controller {
             reloads: self.reloads,
             refusals: self.refusals,
             problems: self.problems.clone(),
-            warnings: self.failures.iter().chain(warnings).cloned().chain(self.idle_groups()).collect(),
+            warnings: (self.failures.iter().chain(warnings).cloned())
+                .chain(self.pressure.warnings())
+                .chain(self.idle_groups())
+                .collect(),
             attachments: self.kernel.attachments.views(),
             workloads: self.state.iter().flat_map(by_source).map(|(kind, n)| (kind.as_str().to_owned(), n)).collect(),
             groups: self.policy.groups.len() as u64,
