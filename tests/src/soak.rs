@@ -4,11 +4,15 @@
 //! - [`kills`]: the agent is killed again and again, at any moment and with work in hand
 //! - [`upgrades`]: to a build of another layout and back, interrupted
 //! - [`newcomers`]: programs in fresh cgroups, whose first act is to connect
+//! - [`floods`]: SYNs, datagrams and new flows by the hundred thousand, while connections go on
+//! - [`events`]: more denials than the agent is told of
 //! - [`contents`]: what the kernel's maps hold, in words that outlive an agent's numbers
 //!
 //! A theme fails by panicking where a promise is broken, as a test does, and tells its figures otherwise.
 
 pub mod contents;
+pub mod events;
+pub mod floods;
 pub mod kills;
 pub mod newcomers;
 mod scene;
@@ -22,8 +26,13 @@ use crate::bench::Figure;
 pub type Theme = fn(Effort) -> Vec<Figure>;
 
 /// All themes, in the order in which they run.
-pub const THEMES: [(&str, Theme); 3] =
-    [("kills", kills::run), ("upgrades", upgrades::run), ("newcomers", newcomers::run)];
+pub const THEMES: [(&str, Theme); 5] = [
+    ("kills", kills::run),
+    ("upgrades", upgrades::run),
+    ("newcomers", newcomers::run),
+    ("floods", floods::run),
+    ("events", events::run),
+];
 
 /// How long a theme goes on. Each has something that it does at least once.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
 //! The worst day in a short form; the long one is `cargo xtask soak`.
 
-use bulkhead_tests::soak::{Effort, kills, newcomers, upgrades};
+use bulkhead_tests::soak::{Effort, events, floods, kills, newcomers, upgrades};
 
 #[test]
 fn an_agent_that_is_killed_at_any_moment_opens_nothing_cuts_nothing_and_leaves_nothing_behind() {
@@ -15,4 +15,14 @@ fn an_upgrade_that_is_interrupted_at_any_moment_opens_nothing_and_cuts_nothing()
 #[test]
 fn a_program_that_connects_at_once_in_a_fresh_cgroup_gets_where_it_may_and_nowhere_else() {
     println!("{:#?}", newcomers::run(Effort::SHORT));
+}
+
+#[test]
+fn a_flood_cuts_no_connection_keeps_nobody_out_and_is_told_of() {
+    println!("{:#?}", floods::run(Effort::SHORT));
+}
+
+#[test]
+fn events_that_are_lost_are_counted_and_told_and_no_verdict_changes_for_them() {
+    println!("{:#?}", events::run(Effort::SHORT));
 }

@@ -6,6 +6,7 @@
 pub mod client;
 pub mod flood;
 pub mod server;
+pub mod spray;
 
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
@@ -120,6 +121,17 @@ pub fn flood(namespace: &Namespace, flood: &flood::Flood) -> Result<f64> {
     let mut command = Command::new(binaries::load());
     command.arg("flood").args(flood.arguments());
     namespace.place(&mut command);
+    number(command)
+}
+
+/// Puts packets on a link, each of another flow, and returns how many; `place` says where the link is.
+///
+/// # Errors
+/// The system refuses.
+pub fn spray(spray: &spray::Spray, place: impl FnOnce(&mut Command) -> Result<()>) -> Result<f64> {
+    let mut command = Command::new(binaries::load());
+    command.arg("spray").args(spray.arguments());
+    place(&mut command)?;
     number(command)
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bulkhead_tests::bench::load::flood::Flood;
+use bulkhead_tests::bench::load::spray::Spray;
 use bulkhead_tests::bench::load::{What, client, server};
 use bulkhead_tests::soak::newcomers;
 use clap::Parser;
@@ -35,6 +36,8 @@ enum Options {
     },
     /// Put datagrams on a link and print how many were sent a second
     Flood(Flood),
+    /// Put packets on a link, each of another flow, and print how many were sent
+    Spray(Spray),
 }
 
 fn main() -> Result<()> {
@@ -50,6 +53,7 @@ fn main() -> Result<()> {
         }
         Options::Newcomer { allowed, denied } => println!("{}", newcomers::program(allowed, denied)),
         Options::Flood(flood) => println!("{}", flood.send()?),
+        Options::Spray(spray) => println!("{}", spray.send()?),
     }
     Ok(())
 }

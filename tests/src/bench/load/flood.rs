@@ -2,10 +2,11 @@
 
 use std::io::IoSlice;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrLike, bind, sendmmsg, socket,
 };
@@ -14,7 +15,7 @@ use super::keep_to_cpu;
 use crate::frame;
 
 /// Frames a system call, each from another source port: every one is a new flow to whoever tracks flows.
-const BATCH: u16 = 64;
+pub(super) const BATCH: u16 = 64;
 /// Batches of frames that differ.
 const BATCHES: u16 = 256;
 /// The first source port.
@@ -55,19 +56,47 @@ impl Flood {
         let frames: Vec<Vec<u8>> = (0..BATCH * BATCHES).map(|number| frame(FIRST + number)).collect();
         let slices: Vec<[IoSlice<'_>; 1]> = frames.iter().map(|frame| [IoSlice::new(frame)]).collect();
 
-        // Protocol 0: this socket receives nothing.
-        let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
-        bind(socket.as_raw_fd(), &link(&self.interface)?)?;
-        let mut headers = MultiHeaders::<LinkAddr>::preallocate(BATCH.into(), None);
-        let none = [None::<LinkAddr>; BATCH as usize];
+        let mut link = Link::open(&self.interface)?;
         let (began, time, mut sent) = (Instant::now(), Duration::from_millis(self.milliseconds), 0);
         for batch in slices.chunks(BATCH.into()).cycle() {
             if began.elapsed() >= time {
                 break;
             }
-            sent += sendmmsg(socket.as_raw_fd(), &mut headers, batch, none, [], MsgFlags::empty())?.count();
+            sent += link.send(batch)?;
         }
         Ok(sent as f64 / began.elapsed().as_secs_f64())
+    }
+}
+
+/// A packet socket at a link, which sends and receives nothing.
+pub(super) struct Link {
+    socket: OwnedFd,
+    headers: MultiHeaders<LinkAddr>,
+}
+
+impl Link {
+    /// Opens one; root may.
+    ///
+    /// # Errors
+    /// No such link, not root, or the system refuses.
+    pub(super) fn open(interface: &str) -> Result<Self> {
+        // Protocol 0: this socket receives nothing.
+        let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+        bind(socket.as_raw_fd(), &link(interface)?)?;
+        Ok(Self { socket, headers: MultiHeaders::preallocate(BATCH.into(), None) })
+    }
+
+    /// Sends up to [`BATCH`] frames, and returns how many were sent: none where the link's other end has its hands full.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub(super) fn send(&mut self, frames: &[[IoSlice<'_>; 1]]) -> Result<usize> {
+        let none = [None::<LinkAddr>; BATCH as usize];
+        match sendmmsg(self.socket.as_raw_fd(), &mut self.headers, frames, none, [], MsgFlags::empty()) {
+            Ok(sent) => Ok(sent.count()),
+            Err(Errno::ENOBUFS) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
