@@ -174,7 +174,7 @@ impl Loaded {
         let hz = clock::jiffies_per_second(&mut ebpf)?;
         let kernel = Kernel {
             tables: Tables::open(&pins, options.settings(hz), failsafe)?,
-            readings: Arc::new(KernelReadings::open(&pins)?),
+            readings: Arc::new(KernelReadings::open(&pins, options.settings(hz))?),
             attachments: Attachments::new(ebpf, pins.clone())?,
         };
         Ok(Self { ring: events::open_ring(&pins)?, pins, was_enforced, kernel })

@@ -48,6 +48,12 @@ pub struct FlowKey {
 
 const _: () = assert!(size_of::<FlowKey>() == 40);
 
+impl Default for FlowKey {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
 impl FlowKey {
     /// Nobody's.
     pub const EMPTY: Self = Self { addresses: [Address::from_words([0; 4]); 2], ports: 0, protocol: 0 };
@@ -152,6 +158,12 @@ pub struct Flow {
 }
 
 const _: () = assert!(size_of::<Flow>() == 64);
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self { sides: [Side::NONE; 2], seen: 0, course: Course(0) }
+    }
+}
 
 /// How far a flow has come.
 #[repr(u8)]

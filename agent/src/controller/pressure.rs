@@ -1,5 +1,8 @@
-//! Tables of the packet path's own that are full, and events that are lost: said in the log when it begins and when it is over,
-//! and in the status in between.
+//! Tables that are full of flows, and events that are lost: said in the log when it begins and when it is over, and in the
+//! status in between.
+//!
+//! Flows that are forgotten stay in their table until their room is needed, so that a table with an entry in every place is how
+//! it should be: full it is where they are all remembered.
 //!
 //! Tables that the agent writes are not looked at: there the kernel refuses what does not fit, which is told at once.
 
@@ -8,19 +11,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::kernel::Readings;
+use crate::kernel::readings::KernelReadings;
 use crate::view::MapView;
 
 /// How often it is looked: a full table takes a long walk.
-const PERIOD: Duration = Duration::from_secs(3);
+const PERIOD: Duration = Duration::from_secs(5);
 
 /// The tables in which an entry gives way to a new one, and what that means.
-const GIVING_WAY: [(&str, &str); 3] = [
+const GIVING_WAY: [(&str, &str); 2] = [
     ("flows", "flows that were idle longest are judged again, as if they were new; give --max-flows more"),
     (
         "embryonic_flows",
         "flows that nobody has answered give way to others, established ones do not; somebody may flood this host",
     ),
-    ("fragments", "later fragments of datagrams that gave way are denied"),
 ];
 
 /// Entries that each CPU keeps free of a full table, for itself (`LOCAL_FREE_TARGET` in kernel/bpf/bpf_lru_list.c).
@@ -47,7 +50,7 @@ impl Pressure {
     }
 
     /// Looks, if it is time, on a thread that may wait.
-    pub(super) fn look(&mut self, readings: &Arc<impl Readings + 'static>) {
+    pub(super) fn look(&mut self, readings: &Arc<KernelReadings>) {
         if self.last.is_some_and(|last| last.elapsed() < PERIOD) {
             return;
         }
@@ -57,9 +60,12 @@ impl Pressure {
         }
         let (readings, seen) = (readings.clone(), self.seen.clone());
         tokio::task::spawn_blocking(move || {
-            let (maps, lost) = (readings.maps(), readings.events_lost());
+            let (flows, lost) = (readings.remembered(), readings.events_lost());
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.take(&maps, lost, aya::util::nr_cpus().map_or(1, |cpus| cpus as u64));
+            match flows {
+                Ok(flows) => seen.take(&flows, lost, aya::util::nr_cpus().map_or(1, |cpus| cpus as u64)),
+                Err(error) => tracing::warn!(%error, "the kernel does not say how full the tables of flows are"),
+            }
             seen.is_looking = false;
         });
     }

@@ -6,15 +6,20 @@ use std::sync::{Mutex, PoisonError};
 
 use aya::maps::{Array, HashMap as KernelHash, MapData, PerCpuArray};
 use bulkhead_ebpf::abi::{
-    self, COUNTERS, Count, Flow, FlowKey, Fragment, FragmentKey, Hook, Reason, Verdict, counter_parts,
+    self, COUNTERS, Count, Flow, FlowKey, Fragment, FragmentKey, Hook, Reason, Settings, Verdict, counter_parts,
 };
 
 use super::Readings;
+use super::batch::{BatchMap, Walk};
 use super::error::KernelError;
+use super::mirror::Store;
 use super::pin::Pins;
 use super::tables::open;
 use crate::desired::tombstones::TOMBSTONES;
 use crate::view::MapView;
+
+/// A table of flows, to be read many at a time.
+type FlowTable = BatchMap<FlowKey, Flow>;
 
 /// The kernel's counters, and the sizes of its maps.
 pub struct KernelReadings {
@@ -27,6 +32,8 @@ pub struct KernelReadings {
     fragments: KernelHash<MapData, FragmentKey, Fragment>,
     max_flows: u32,
     max_embryos: u32,
+    in_batches: [FlowTable; 2],
+    settings: Settings,
     written: Mutex<BTreeMap<&'static str, u64>>,
     rules: AtomicU32,
 }
@@ -36,7 +43,11 @@ impl KernelReadings {
     ///
     /// # Errors
     /// [`KernelError::Map`].
-    pub fn open(pins: &Pins) -> Result<Self, KernelError> {
+    pub fn open(pins: &Pins, settings: Settings) -> Result<Self, KernelError> {
+        let table = |map| {
+            let opened = MapData::from_pin(pins.map(map)).and_then(|data| Ok(FlowTable::new(data)?));
+            opened.map_err(|source| KernelError::Map { map, operation: "opening", source })
+        };
         let size = |map| {
             let info = MapData::from_pin(pins.map(map)).and_then(|data| data.info());
             let failed = |source| KernelError::Map { map, operation: "reading its size", source };
@@ -51,9 +62,40 @@ impl KernelReadings {
             fragments: open(pins, "FRAGMENTS")?,
             max_flows: size("FLOWS")?,
             max_embryos: size("EMBRYOS")?,
+            in_batches: [table("FLOWS")?, table("EMBRYOS")?],
+            settings,
             written: Mutex::default(),
             rules: AtomicU32::new(0),
         })
+    }
+
+    /// Flows that are remembered: those in the tables whose time-out is not over. Which it is shows in the newest packet of all,
+    /// for nobody takes a flow out of a table before its room is needed.
+    ///
+    /// # Errors
+    /// The kernel refuses to read a table.
+    pub fn remembered(&self) -> std::io::Result<[MapView; 2]> {
+        let (mut newest, mut idle_until) = (0, [Vec::new(), Vec::new()]);
+        for (table, ends) in self.in_batches.iter().zip(&mut idle_until) {
+            let mut walk = Walk::default();
+            loop {
+                for (key, flow) in table.some(&mut walk)? {
+                    newest = newest.max(flow.seen);
+                    ends.push(
+                        flow.seen + u64::from(Flow::time_out(&self.settings, key.protocol(), flow.course.state())),
+                    );
+                }
+                if walk.is_over() {
+                    break;
+                }
+            }
+        }
+        let named = [("flows", self.max_flows), ("embryonic_flows", self.max_embryos)];
+        Ok(std::array::from_fn(|table| MapView {
+            map: named[table].0.to_owned(),
+            entries: idle_until[table].iter().filter(|end| **end >= newest).count() as u64,
+            capacity: named[table].1.into(),
+        }))
     }
 
     /// Notes how many entries the agent wrote to each of its own maps, and how many rule numbers it gave.
