@@ -97,6 +97,7 @@ pub(super) struct Mirror<K, V, S = BatchMap<K, V>> {
     is_trie: bool,
     content: HashMap<K, V>,
     progress: Progress,
+    writes: u64,
 }
 
 impl<K: Pod + Eq + Hash, V: Pod + PartialEq, S: Store<K, V>> Mirror<K, V, S> {
@@ -113,7 +114,8 @@ impl<K: Pod + Eq + Hash, V: Pod + PartialEq, S: Store<K, V>> Mirror<K, V, S> {
         // An array is as long when it is empty, and a start must not wait for nothing.
         let entries = if pins.are_new() { Ok(Vec::new()) } else { map.entries() };
         let entries = entries.map_err(|source| fail("reading", MapError::IoError(source)))?;
-        Ok(Self { name, map, is_trie, content: entries.into_iter().collect(), progress: Progress::default() })
+        let content = entries.into_iter().collect();
+        Ok(Self { name, map, is_trie, content, progress: Progress::default(), writes: 0 })
     }
 
     /// What the map holds.
@@ -121,28 +123,50 @@ impl<K: Pod + Eq + Hash, V: Pod + PartialEq, S: Store<K, V>> Mirror<K, V, S> {
         &self.content
     }
 
+    /// How many entries were ever written or removed: whether any was, two looks at it say.
+    pub const fn writes(&self) -> u64 {
+        self.writes
+    }
+
     /// Writes those entries that are not there already. True where any was not.
     ///
     /// # Errors
-    /// [`KernelError::Map`]: the map is full. Some may be written then, which shows in [`Self::content`] as not written.
+    /// [`KernelError::Map`]: the map is full. What there is room for is written, and what is there already has its room.
     pub fn set_all(&mut self, entries: impl IntoIterator<Item = (K, V)>) -> Result<bool, KernelError> {
         let mut entries = entries.into_iter();
-        let mut any = false;
+        let (mut any, mut refusal) = (false, None);
         // Of a million entries only a few are held a third time.
         let mut changed: Vec<(K, V)> = Vec::new();
         loop {
             let news = entries.by_ref().filter(|(key, value)| self.content.get(key) != Some(value));
             changed.extend(news.take(CHUNK));
             if changed.is_empty() {
-                return Ok(any);
+                return refusal.map_or(Ok(any), |source| Err(self.failed("writing", source)));
             }
-            self.map.update(&changed).map_err(|source| self.failed("writing", source))?;
-            any = true;
+            let written = if refusal.is_none() { self.map.update(&changed) } else { Ok(()) };
+            if refusal.is_some() || written.is_err() {
+                refusal = refusal.or(written.err());
+                self.squeeze(&mut changed);
+            }
+            any |= !changed.is_empty();
+            self.writes += changed.len() as u64;
             // A table that is filled for the first time grows once.
             let all = changed.len() + entries.size_hint().0;
             self.content.reserve(all.saturating_sub(self.content.len()));
             self.content.extend(changed.drain(..));
         }
+    }
+
+    /// Writes entries one by one, and leaves in `entries` what was written. After the first that does not fit, no other new one
+    /// is tried: each would cost a system call.
+    fn squeeze(&self, entries: &mut Vec<(K, V)>) {
+        let mut has_room = true;
+        entries.retain(|entry| {
+            let is_new = !self.content.contains_key(&entry.0);
+            let written = (has_room || !is_new) && self.map.update(std::slice::from_ref(entry)).is_ok();
+            has_room &= written || !is_new;
+            written
+        });
     }
 
     /// Removes entries, where they are there. True where any was.
@@ -152,6 +176,7 @@ impl<K: Pod + Eq + Hash, V: Pod + PartialEq, S: Store<K, V>> Mirror<K, V, S> {
     pub fn unset_all(&mut self, keys: impl IntoIterator<Item = K>) -> Result<bool, KernelError> {
         let stale: Vec<K> = keys.into_iter().filter(|key| self.content.contains_key(key)).collect();
         self.map.delete(&stale).map_err(|source| self.failed("deleting", source))?;
+        self.writes += stale.len() as u64;
         for key in &stale {
             self.content.remove(key);
         }

@@ -187,10 +187,11 @@ impl Tables {
                 meanings.map(|(identity, meaning)| (IdentityKey { identity: *identity, copy: active }, *meaning)),
             )?;
         }
-        let moved = self.place(contents)?;
+        let (moved, placed) = self.place(contents);
         if moved {
             self.commit(self.generation.wrapping_add(2))?;
         }
+        placed?;
         self.remove_unused(contents)?;
         Ok(match (flips, moved) {
             (true, _) => Applied::Policy,
@@ -252,17 +253,22 @@ impl Tables {
             patch.identities.iter().map(|(identity, meaning)| (IdentityKey { identity: *identity, copy }, *meaning)),
         )?;
         // In the order of [`Self::place`].
-        let mut moved = self.addresses.set_all(written(&patch.addresses))?;
-        moved |= self.cgroups.set_all(written(&patch.cgroups))?;
-        moved |= self.interfaces.set_all(written(&patch.interfaces))?;
-        moved |= self.cgroups.unset_all(removed(&patch.cgroups))?;
-        moved |= self.interfaces.unset_all(removed(&patch.interfaces))?;
-        moved |= self.addresses.unset_all(removed(&patch.addresses))?;
-        if !moved {
-            return Ok(Applied::Unchanged);
+        let before = self.writes();
+        let added = first_error([
+            self.addresses.set_all(written(&patch.addresses)),
+            self.cgroups.set_all(written(&patch.cgroups)),
+            self.interfaces.set_all(written(&patch.interfaces)),
+        ]);
+        let taken = first_error([
+            self.cgroups.unset_all(removed(&patch.cgroups)),
+            self.interfaces.unset_all(removed(&patch.interfaces)),
+            self.addresses.unset_all(removed(&patch.addresses)),
+        ]);
+        if self.writes() != before {
+            self.commit(self.generation.wrapping_add(2))?;
         }
-        self.commit(self.generation.wrapping_add(2))?;
-        Ok(Applied::Workloads)
+        added.and(taken)?;
+        Ok(if self.writes() == before { Applied::Unchanged } else { Applied::Workloads })
     }
 
     /// Whether an identity that packets may be using would mean something else.
@@ -339,7 +345,14 @@ impl Tables {
         numbers.extend(cgroups.iter().map(|(_, place, old)| (place.identity, *old)));
         numbers.extend(interfaces.iter().map(|(_, place, old)| (place.identity, *old)));
         self.precede(active, &numbers)?;
-        self.addresses.set_all(addresses.into_iter().map(|(address, party, _)| (address, party)))?;
+        let written = self.addresses.set_all(addresses.iter().map(|(address, party, _)| (*address, *party)));
+        // One that is new and does not fit stays unknown, which `place` tells.
+        let is_old = |(address, party, _): &(Address, Party, u32)| {
+            self.addresses.content().get(address).is_some_and(|written| written != party)
+        };
+        if addresses.iter().any(is_old) {
+            written?;
+        }
         let written = self.cidrs.set_all(cidrs.into_iter().map(|(key, party, _)| (key, party)));
         self.lengths = Lengths::of(self.cidrs.content());
         written?;
@@ -365,17 +378,35 @@ impl Tables {
 
     /// Step 5: who is where. Additions first, so that what moves is never nowhere; and a place only while its addresses are
     /// there, so that nobody is held to addresses that are not known to be its own.
-    fn place(&mut self, contents: &Contents) -> Result<bool, KernelError> {
-        let mut moved = self.addresses.set_all(copied(&contents.addresses))?;
-        moved |= self.cidrs.set_all(copied(&contents.cidrs))?;
-        moved |= self.cgroups.set_all(copied(&contents.cgroups))?;
-        moved |= self.interfaces.set_all(copied(&contents.interfaces))?;
-        moved |= self.cgroups.retain(|cgroup| contents.cgroups.contains_key(cgroup))?;
-        moved |= self.interfaces.retain(|interface| contents.interfaces.contains_key(interface))?;
-        moved |= self.addresses.retain(|address| contents.addresses.contains_key(address))?;
-        moved |= self.cidrs.retain(|key| contents.cidrs.contains_key(key))?;
+    ///
+    /// A table that is full keeps neither the others from being written nor itself from being emptied. True where anything was
+    /// written.
+    fn place(&mut self, contents: &Contents) -> (bool, Result<(), KernelError>) {
+        let before = self.writes();
+        let added = self.add(contents);
+        let taken = first_error([
+            self.cgroups.retain(|cgroup| contents.cgroups.contains_key(cgroup)),
+            self.interfaces.retain(|interface| contents.interfaces.contains_key(interface)),
+            self.addresses.retain(|address| contents.addresses.contains_key(address)),
+            self.cidrs.retain(|key| contents.cidrs.contains_key(key)),
+        ]);
+        // What went made room.
+        let added = added.or_else(|_| self.add(contents));
         self.lengths = Lengths::of(self.cidrs.content());
-        Ok(moved)
+        (self.writes() != before, added.and(taken))
+    }
+
+    fn add(&mut self, contents: &Contents) -> Result<(), KernelError> {
+        first_error([
+            self.addresses.set_all(copied(&contents.addresses)),
+            self.cidrs.set_all(copied(&contents.cidrs)),
+            self.cgroups.set_all(copied(&contents.cgroups)),
+            self.interfaces.set_all(copied(&contents.interfaces)),
+        ])
+    }
+
+    const fn writes(&self) -> u64 {
+        self.addresses.writes() + self.cidrs.writes() + self.cgroups.writes() + self.interfaces.writes()
     }
 
     /// Step 4: the one word.
@@ -432,6 +463,10 @@ pub fn failsafe_words(ports: &[FailsafePort]) -> Vec<u64> {
 fn renumbered<K: Copy + Eq + Hash>(old: &HashMap<K, Place>, new: &HashMap<K, Place>) -> Vec<(K, Place, u32)> {
     let both = new.iter().filter_map(|(key, place)| Some((*key, place, old.get(key)?)));
     both.map(|(key, place, old)| (key, Place { identity: place.identity, ..*old }, old.identity)).collect()
+}
+
+fn first_error<const N: usize>(results: [Result<bool, KernelError>; N]) -> Result<(), KernelError> {
+    results.into_iter().try_for_each(|result| result.map(drop))
 }
 
 fn written<'a, K: Copy + 'a, V: Copy + 'a>(
