@@ -26,6 +26,12 @@ pub fn slowed(time_out: Duration) -> Duration {
     time_out * *factor
 }
 
+/// Whether this is another kernel in emulation.
+#[must_use]
+pub fn is_emulated() -> bool {
+    env::var_os(SLOWNESS).is_some()
+}
+
 /// Looks until there is something to see.
 ///
 /// # Panics

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bulkhead_tests::case::Way::Echo;
 use bulkhead_tests::case::{is_dropped, is_refused, reaches, tried};
+use bulkhead_tests::check::is_emulated;
 use bulkhead_tests::document::group;
 use bulkhead_tests::lab::{Agent, Lab, Outcome, Transport, Version, Workload};
 use bulkhead_tests::packet::{Ip, ethernet, icmp, udp};
@@ -61,8 +62,28 @@ fn learned(who: &Workload, to: IpAddr) -> bool {
     who.ip(&format!("route get {to}")).contains(&format!("mtu {NARROW}"))
 }
 
+/// Whether this kernel gets a transfer through a narrow link where no agent ever ran. That of Debian's 6.12 does not in emulation:
+/// its TCP gives the connection up for a time-out (`TCPAbortOnTimeout`) after ten seconds.
+fn is_up_to_narrow_links() -> bool {
+    let mut lab = Lab::new();
+    let (server, outsider) = (lab.container("server", ""), lab.outsider("outsider", ""));
+    server.serve(&[8000]);
+    lab.site().host.ip(&format!("link set v-server mtu {NARROW}")).expect("the link takes it");
+    let ends =
+        Version::BOTH.map(|version| outsider.transfer(outsider.keep(server.at(version, 8000)), BULK, STANDSTILL));
+    let is_up_to = ends == [Outcome::Reached, Outcome::Reached];
+    assert!(is_up_to || is_emulated(), "a transfer through a narrow link, without an agent: {ends:?}");
+    if !is_up_to {
+        println!("not tested: without an agent, too, a transfer through a narrow link ends in {ends:?}");
+    }
+    is_up_to
+}
+
 #[test]
 fn a_governed_sender_learns_of_a_narrow_link_beyond() {
+    if !is_up_to_narrow_links() {
+        return;
+    }
     let scene = Scene::serving();
     scene.lab.beyond().ip(&format!("link set v-outsider mtu {NARROW}")).expect("the link takes it");
     for version in Version::BOTH {
@@ -80,6 +101,9 @@ fn a_governed_sender_learns_of_a_narrow_link_beyond() {
 
 #[test]
 fn a_sender_beyond_learns_of_a_narrow_link_to_a_governed_receiver() {
+    if !is_up_to_narrow_links() {
+        return;
+    }
     let scene = Scene::serving();
     scene.lab.site().host.ip(&format!("link set v-subject mtu {NARROW}")).expect("the link takes it");
     for version in Version::BOTH {
