@@ -14,6 +14,7 @@ pub mod log;
 pub mod metrics;
 pub mod policy;
 pub mod print;
+pub mod privilege;
 pub mod source;
 pub mod start;
 pub mod surface;

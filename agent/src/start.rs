@@ -1,9 +1,10 @@
 //! How an agent starts and stops, in the order that leaves no gap and nothing half-done behind.
 //!
 //! 1. what can be wrong without touching the kernel: root, options, policy, socket, port
-//! 2. the sources' first word: every cgroup and link that exists
-//! 3. programs and maps, loaded or adopted; the maps filled
-//! 4. the programs attached: enforcement begins with the whole policy or not at all
+//! 2. a bpffs where there is none, and then privileges go: all that follows works with what a running agent has
+//! 3. the sources' first word: every cgroup and link that exists
+//! 4. programs and maps, loaded or adopted; the maps filled
+//! 5. the programs attached: enforcement begins with the whole policy or not at all
 //!
 //! A start that fails on a host where nothing was enforced takes away what it made. One that fails where an earlier agent's
 //! programs are pinned leaves those as they were.
@@ -37,6 +38,7 @@ use crate::metrics::health::Health;
 use crate::metrics::listener::Shown;
 use crate::policy::load::load as load_policy;
 use crate::policy::model::PolicySet;
+use crate::privilege;
 use crate::source::file::PolicyFiles;
 use crate::source::{Change, cgroup, netlink, uplink};
 use crate::surface::Surface;
@@ -56,6 +58,7 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Failure::message(Exit::NoPerm, "only root can put programs into the kernel", "use sudo"));
     }
+    privilege::require()?;
     let uplinks = options.uplinks()?;
     let failsafe = options.failsafe_ports()?;
     let cgroup_root = cgroup_root(&options)?;
@@ -64,6 +67,9 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     let files = PolicyFiles::new(options.policies.clone());
     let policy = first_policy(&options.policies)?;
     let surface = Surface::bind(&options).await?;
+    let pins = Pins::prepare(&options.bpffs).map_err(failure)?;
+    // Before there is a second thread.
+    privilege::drop()?;
 
     let (stop, stopped) = watch::channel(false);
     let (sender, mut receiver) = mpsc::channel(QUEUE);
@@ -71,7 +77,7 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     tasks.spawn(cgroup::watch(cgroup_root.clone(), sender.clone(), stopped.clone()));
     tasks.spawn(netlink::watch(sender.clone(), stopped.clone()));
     let told = options.clone();
-    let loading = tokio::task::spawn_blocking(move || Loaded::load(&told, &failsafe));
+    let loading = tokio::task::spawn_blocking(move || Loaded::load(pins, &told, &failsafe));
     let registry = first_word(&mut receiver, Registry::new(options.managed_scope.clone())).await?;
     let mut loaded = loading.await.map_err(anyhow::Error::from)??;
 
@@ -153,8 +159,7 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn load(options: &RunOptions, failsafe: &[FailsafePort]) -> Result<Self, Failure> {
-        let pins = Pins::prepare(&options.bpffs).map_err(failure)?;
+    fn load(pins: Pins, options: &RunOptions, failsafe: &[FailsafePort]) -> Result<Self, Failure> {
         let was_enforced = pins.has_links();
         Self::load_at(pins.clone(), options, failsafe, was_enforced).map_err(|error| {
             if !was_enforced && let Err(error) = pins.remove() {
