@@ -3,6 +3,8 @@
 //! Root's capabilities belong to threads, and a thread begins with those of the one that starts it. So they are given up
 //! while there is one thread, before anything is loaded, and no later thread has ever had more.
 
+mod seccomp;
+
 use std::collections::BTreeSet;
 use std::fs;
 
@@ -31,7 +33,7 @@ pub fn require() -> Result<(), Failure> {
     ))
 }
 
-/// Gives up everything but [`KEPT`], for this thread, those that it starts, and whatever they execute.
+/// Gives up everything but [`KEPT`], and the system calls that only others make, for this thread and those that it starts.
 ///
 /// # Errors
 /// There are threads already, or the system refuses.
@@ -48,6 +50,9 @@ pub fn drop() -> Result<(), Failure> {
     caps::set(None, CapSet::Effective, &kept).map_err(unknown)?;
     caps::set(None, CapSet::Permitted, &kept).map_err(unknown)?;
     nix::sys::prctl::set_no_new_privs().map_err(unknown)?;
+    if let Err(error) = seccomp::install() {
+        tracing::warn!("no system call is denied to the agent: {error:#}");
+    }
     let names: BTreeSet<String> = KEPT.iter().map(ToString::to_string).collect();
     tracing::debug!(kept = names.into_iter().collect::<Vec<_>>().join(","), "dropped all other privileges");
     Ok(())
@@ -73,5 +78,9 @@ fn shrink_bounding_set(kept: &CapsHashSet) -> Result<(), Failure> {
 
 fn unknown(error: impl Into<anyhow::Error>) -> Failure {
     let error = error.into().context("privileges cannot be read or dropped");
-    Failure::new(Exit::OsErr, error, "see whether /proc is mounted, and whether a seccomp filter forbids capset or prctl")
+    Failure::new(
+        Exit::OsErr,
+        error,
+        "see whether /proc is mounted, and whether a seccomp filter forbids capset or prctl",
+    )
 }

@@ -204,13 +204,19 @@ impl Lab {
     /// As [`Self::agent`], with further arguments.
     #[must_use]
     pub fn agent_with(&self, arguments: &[&str]) -> Agent {
-        Agent::start(binaries::bulkhead(), self.site.clone(), arguments)
+        self.agent_by(agent::command(&self.site, arguments))
     }
 
     /// As [`Self::agent`], the agent of another layout.
     #[must_use]
     pub fn successor(&self) -> Agent {
-        Agent::start(binaries::successor(), self.site.clone(), &[])
+        self.agent_by(agent::command_of(binaries::successor(), &self.site, &[]))
+    }
+
+    /// As [`Self::agent`], by a command that began as [`agent::command`].
+    #[must_use]
+    pub fn agent_by(&self, command: std::process::Command) -> Agent {
+        Agent::start(self.site.clone(), command)
     }
 
     fn linked(&mut self, name: &str, labels: &str, place: Place) -> Workload {

@@ -43,10 +43,9 @@ impl Agent {
     ///
     /// # Panics
     /// It ends, or does not enforce in time.
-    pub(super) fn start(binary: &Path, site: Arc<Site>, arguments: &[&str]) -> Self {
+    pub(super) fn start(site: Arc<Site>, mut command: Command) -> Self {
         let log =
             OpenOptions::new().create(true).append(true).open(site.log()).expect("the lab's directory is writable");
-        let mut command = command_of(binary, &site, arguments);
         command.stderr(log).stdin(Stdio::null());
         let child = command.spawn().expect("the agent's binary can be started");
         let mut agent = Self { child, site };
