@@ -118,6 +118,46 @@ fn a_cgroup_that_its_owner_hides_is_identified() {
     });
 }
 
+#[test]
+fn a_policy_that_others_can_write_is_refused_and_the_one_in_force_stays() {
+    let mut lab = lab();
+    let server = lab.container("server", "app=web");
+    let client = lab.outsider("client", "");
+    server.serve(&[8000]);
+    lab.declare(&server);
+    let file = lab.site().policies().join("groups.yaml");
+    let allow = |mode| fs::set_permissions(&file, Permissions::from_mode(mode)).expect("it is ours");
+    let cure = format!("chmod go-w {}", file.display());
+
+    allow(0o666);
+    let output = command(lab.site(), &[]).output().expect("the agent's binary can be started");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{message}");
+    assert!(message.contains("can be written by everybody") && message.contains(&cure), "{message}");
+
+    allow(0o644);
+    let agent = lab.agent();
+    assert_eq!(agent.groups_of("server"), Some(vec!["web".to_owned()]), "{}", agent.dump());
+    let problem = || agent.status().problems.join("\n");
+    for mode in [0o666, 0o664] {
+        allow(mode);
+        agent.eventually("it is refused", || problem().contains(&cure).then_some(()));
+        assert_eq!(client.tcp(server.at(Version::V4, 8000)), Outcome::Silent, "{}", agent.dump());
+        allow(0o644);
+        agent.eventually("it is taken again, without an edit", || problem().is_empty().then_some(()));
+    }
+    // The same for whose it is, and for its directory.
+    chown(&file, Some(NOBODY), None).expect("we are root");
+    agent.eventually("it is refused", || problem().contains("chown root").then_some(()));
+    chown(&file, Some(0), None).expect("we are root");
+    agent.eventually("it is taken again", || problem().is_empty().then_some(()));
+    fs::set_permissions(lab.site().policies(), Permissions::from_mode(0o777)).expect("it is ours");
+    agent.eventually("it is refused", || problem().contains("the directory").then_some(()));
+    fs::set_permissions(lab.site().policies(), Permissions::from_mode(0o1777)).expect("it is ours");
+    agent.eventually("it is taken again", || problem().is_empty().then_some(()));
+    assert_eq!(client.tcp(server.at(Version::V4, 8000)), Outcome::Silent, "{}", agent.dump());
+}
+
 /// Has a command start without these capabilities, as a unit or a container runtime would.
 fn without(command: &mut Command, is_taken: impl Fn(u32) -> bool + Send + Sync + 'static) {
     // SAFETY: prctl is a plain system call, which may be made between fork and exec; the closure only compares numbers.

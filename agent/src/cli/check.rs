@@ -76,10 +76,15 @@ impl From<&Problem> for ProblemView {
 /// Prints every problem and warning, and whether the agent would take the policy.
 pub(super) fn check(options: &CheckOptions) -> Result<(), Failure> {
     let (files, unread) = load::read(&options.paths);
-    let result = load::judge(&files, unread);
-    let text = if options.json { json(files.len(), &result) } else { text(files.len(), &result) };
+    let checked = Checked {
+        files: files.len(),
+        result: load::judge(&files, unread),
+        // What is checked is seldom where an agent will read it.
+        warnings: load::trust::problems(&options.paths),
+    };
+    let text = if options.json { json(&checked) } else { text(&checked) };
     super::put(&text)?;
-    match result {
+    match checked.result {
         Ok(_) => Ok(()),
         Err(_) => Err(Failure::message(
             Exit::Failed,
@@ -89,45 +94,60 @@ pub(super) fn check(options: &CheckOptions) -> Result<(), Failure> {
     }
 }
 
-type Judged = Result<PolicySet, Vec<Problem>>;
+/// What was found.
+struct Checked {
+    /// How many files were read.
+    files: usize,
+    result: Result<PolicySet, Vec<Problem>>,
+    /// What is to be said of the files themselves.
+    warnings: Vec<Problem>,
+}
 
-fn view(files: usize, result: &Judged) -> CheckView {
+impl Checked {
+    /// Every warning; of a refused policy only those of its files.
+    fn warnings(&self) -> Vec<Problem> {
+        let mut all = self.warnings.clone();
+        all.extend(self.result.as_ref().map(warnings).unwrap_or_default());
+        all
+    }
+}
+
+fn view(checked: &Checked) -> CheckView {
+    let Checked { files, result, .. } = checked;
     let policy = result.as_ref().ok();
     let list = |problems: &[Problem]| problems.iter().map(ProblemView::from).collect();
     CheckView {
         valid: result.is_ok(),
-        files,
+        files: *files,
         groups: policy.map_or(0, |policy| policy.groups.len()),
         rules: policy.map_or(0, rules),
         guardrails: policy.map_or(0, |policy| policy.guardrails.len()),
         workloads: policy.map_or(0, |policy| policy.workloads.len()),
         problems: result.as_ref().err().map(|problems| list(problems)).unwrap_or_default(),
-        warnings: policy.map(|policy| list(&warnings(policy))).unwrap_or_default(),
+        warnings: list(&checked.warnings()),
     }
 }
 
-fn json(files: usize, result: &Judged) -> String {
-    let view = serde_json::to_string_pretty(&view(files, result)).expect("a view is plain data");
+fn json(checked: &Checked) -> String {
+    let view = serde_json::to_string_pretty(&view(checked)).expect("a view is plain data");
     format!("{view}\n")
 }
 
-fn text(files: usize, result: &Judged) -> String {
-    let (problems, prefix) = match result {
-        Ok(policy) => (&warnings(policy), "warning: "),
-        Err(problems) => (problems, ""),
-    };
-    let lines: String = problems.iter().map(|problem| line(problem, prefix)).collect();
-    let files = count(files, "file");
-    match result {
+fn text(checked: &Checked) -> String {
+    let warnings = checked.warnings();
+    let mut lines: String = warnings.iter().map(|warning| line(warning, "warning: ")).collect();
+    let files = count(checked.files, "file");
+    match &checked.result {
         Ok(policy) => {
             let warnings =
-                if problems.is_empty() { String::new() } else { format!(", {}", count(problems.len(), "warning")) };
+                if warnings.is_empty() { String::new() } else { format!(", {}", count(warnings.len(), "warning")) };
             let [groups, rules] = [count(policy.groups.len(), "group"), count(rules(policy), "rule")];
             let guardrails = count(policy.guardrails.len(), "guardrail");
             let workloads = count(policy.workloads.len(), "workload");
             format!("{lines}ok: {files}, {groups}, {rules}, {guardrails}, {workloads}{warnings}\n")
         }
         Err(problems) => {
+            lines.extend(problems.iter().map(|problem| line(problem, "")));
             let places: BTreeSet<_> =
                 problems.iter().filter_map(|problem| Some(&problem.origin.as_ref()?.file)).collect();
             let of = if places.is_empty() { files } else { format!("{} of {files}", places.len()) };

@@ -1,6 +1,9 @@
 //! From paths to a [`PolicySet`]: files, and directories of them.
 
-use std::fs::{self, File};
+pub(crate) mod trust;
+pub(crate) mod way;
+
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,9 +19,17 @@ pub const MAX_FILE: u64 = 4 << 20;
 /// order of their names. Hidden entries are passed over, so that a mounted ConfigMap's `..data` is not read twice.
 ///
 /// # Errors
-/// Every problem, of files that can't be read and of what stands in the others.
+/// Every problem, of files that can't be read, of what others than root and the agent's user can change, and of what stands in
+/// the files.
 pub fn load(paths: &[PathBuf]) -> Result<PolicySet, Vec<Problem>> {
-    let (files, problems) = read(paths);
+    let mut problems = trust::problems(paths);
+    // Once more with the files in hand, should one have been replaced meanwhile.
+    let (files, unread) = read_those(paths, trust::problem);
+    for problem in unread {
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
     judge(&files, problems)
 }
 
@@ -29,6 +40,14 @@ pub(crate) fn judge(files: &[PolicyFile], problems: Vec<Problem>) -> Result<Poli
 
 /// The files that `paths` name, and what is wrong with those that can't be read.
 pub(crate) fn read(paths: &[PathBuf]) -> (Vec<PolicyFile>, Vec<Problem>) {
+    read_those(paths, |_, _| None)
+}
+
+/// What `objects` objects to is not read, and what it says is a problem.
+fn read_those(
+    paths: &[PathBuf],
+    objects: impl Fn(&Path, &Metadata) -> Option<Problem>,
+) -> (Vec<PolicyFile>, Vec<Problem>) {
     let mut files: Vec<PolicyFile> = Vec::new();
     let mut problems = Vec::new();
     let mut seen = std::collections::HashSet::new();
@@ -37,7 +56,7 @@ pub(crate) fn read(paths: &[PathBuf]) -> (Vec<PolicyFile>, Vec<Problem>) {
             Ok(names) => {
                 // A file that is named twice is still one file.
                 for name in names.into_iter().filter(|name| seen.insert(name.clone())) {
-                    match text(&name) {
+                    match text(&name, &objects) {
                         Ok(text) => files.push(PolicyFile { path: Arc::new(name), text }),
                         Err(problem) => problems.push(problem),
                     }
@@ -85,16 +104,25 @@ pub(crate) fn is_policy(path: &Path) -> bool {
     visible && path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
-fn text(path: &Path) -> Result<String, Problem> {
-    let read = || -> io::Result<Vec<u8>> {
+fn text(path: &Path, objects: impl Fn(&Path, &Metadata) -> Option<Problem>) -> Result<String, Problem> {
+    let open = || -> io::Result<(File, Metadata)> {
+        // To open anything else may take for ever.
         if !fs::metadata(path)?.is_file() {
             return Err(io::Error::other("it is no regular file"));
         }
-        let mut bytes = Vec::new();
-        File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        Ok((file, metadata))
     };
-    let bytes = read().map_err(|error| unreadable(path, &error))?;
+    let unreadable = |error| unreadable(path, &error);
+    let (file, metadata) = open().map_err(unreadable)?;
+    if metadata.is_file()
+        && let Some(problem) = objects(&fs::canonicalize(path).map_err(unreadable)?, &metadata)
+    {
+        return Err(problem);
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(nowhere(
             format!("{} is larger than {} MiB", path.display(), MAX_FILE >> 20),

@@ -7,7 +7,7 @@
 mod contents;
 mod route;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -132,11 +132,6 @@ async fn elsewhere<T: Send + 'static>(
         Ok(panic) => std::panic::resume_unwind(panic),
         Err(error) => anyhow::Error::from(error).context("reading the policy was cut short"),
     })
-}
-
-/// The path itself, or what it is below the working directory.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 #[cfg(test)]

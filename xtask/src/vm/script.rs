@@ -46,6 +46,7 @@ busybox mount -t sysfs sysfs /sys
 busybox mount -t devtmpfs dev /dev
 busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup
 busybox mount -t bpf bpf /sys/fs/bpf
+busybox chown 0:0 / /tmp
 ip link set lo up
 exec </dev/null >/dev/ttyS1 2>&1
 from=$(busybox sed -n 's/.*{FROM}\([0-9]*\).*/\1/p' /proc/cmdline)

@@ -6,11 +6,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::policy::load::{MAX_FILE, is_policy};
+use crate::policy::load::{MAX_FILE, is_policy, trust};
+use crate::policy::problem::Problem;
 
-/// A digest of every policy file, or why it cannot be read.
+/// A digest of every policy file, or why it cannot be read; and what others can change, which is refused like what is wrong in a
+/// file, and mended without an edit.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Contents(BTreeMap<PathBuf, Result<u64, io::ErrorKind>>);
+pub(super) struct Contents(BTreeMap<PathBuf, Result<u64, io::ErrorKind>>, Vec<Problem>);
 
 impl Contents {
     /// Reads everything.
@@ -30,7 +32,7 @@ impl Contents {
                 Err(error) => drop(files.insert(path.clone(), Err(error.kind()))),
             }
         }
-        Self(files)
+        Self(files, trust::problems(paths))
     }
 }
 
@@ -81,6 +83,20 @@ mod tests {
         assert_ne!(changed, one);
         fs::rename(&file, &paths[1]).expect("renaming");
         assert_ne!(Contents::of(&paths), changed);
+    }
+
+    #[test]
+    fn who_may_write_counts_without_an_edit() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("web.yaml");
+        fs::write(&file, "a").expect("writing");
+        let look = |mode: u32| {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("it is ours");
+            Contents::of(&[directory.path().to_owned()])
+        };
+        assert_ne!(look(0o644), look(0o666));
+        assert_eq!(look(0o644), look(0o600), "who may read it does not");
     }
 
     #[test]

@@ -4,18 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InotifyEvent, WatchDescriptor};
 
-use super::absolute;
-use crate::policy::load::is_policy;
+use crate::policy::load::{is_policy, way};
 use crate::source::inotify::{MORE_WATCHES, Watcher};
 
-/// As many symbolic links as the kernel follows (path_resolution(7)).
-const LINKS: usize = 40;
 /// How often the way is looked at again where it changes while it is being watched.
 const LOOKS: usize = 4;
 
@@ -141,7 +138,7 @@ impl Names {
 fn trace(paths: &[PathBuf]) -> BTreeMap<PathBuf, Names> {
     let mut directories = BTreeMap::new();
     for path in paths {
-        let Ok(Some(end)) = follow(&absolute(path), &mut directories) else { continue };
+        let Ok(Some(end)) = follow(path, &mut directories) else { continue };
         let Ok(entries) = fs::read_dir(&end) else { continue };
         directories.entry(end).or_default().policy = true;
         for entry in entries.flatten().filter(|entry| is_policy(&entry.path())) {
@@ -154,36 +151,11 @@ fn trace(paths: &[PathBuf]) -> BTreeMap<PathBuf, Names> {
     directories
 }
 
-/// Resolves a path as the kernel does, and notes each name and where it is looked up. `None` where it does not exist.
+/// As [`way::follow`], noting each name where it is looked up.
 fn follow(path: &Path, directories: &mut BTreeMap<PathBuf, Names>) -> io::Result<Option<PathBuf>> {
-    let mut ahead: Vec<OsString> = steps(path);
-    let mut here = PathBuf::from("/");
-    let mut links = 0;
-    while let Some(step) = ahead.pop() {
-        if step == "/" {
-            here = PathBuf::from("/");
-        } else if step == ".." {
-            here.pop();
-        } else {
-            directories.entry(here.clone()).or_default().each.insert(step.clone());
-            let next = here.join(&step);
-            match fs::symlink_metadata(&next) {
-                Ok(metadata) if metadata.is_symlink() && links < LINKS => {
-                    links += 1;
-                    ahead.extend(steps(&fs::read_link(&next)?));
-                }
-                Ok(_) => here = next,
-                Err(_) => return Ok(None),
-            }
-        }
-    }
-    Ok(Some(here))
-}
-
-/// The components of a path, the first one last.
-fn steps(path: &Path) -> Vec<OsString> {
-    let steps = path.components().filter(|component| *component != Component::CurDir);
-    steps.rev().map(|component| component.as_os_str().to_owned()).collect()
+    way::follow(path, |directory, name| {
+        directories.entry(directory.to_owned()).or_default().each.insert(name.to_owned());
+    })
 }
 
 fn mask() -> AddWatchFlags {
