@@ -18,16 +18,20 @@ use axum::routing::get;
 use axum::{Json, Router};
 use futures::StreamExt;
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::controller::{Event, Query};
 use crate::flow::filter::FlowQuery;
 use crate::flow::record::Recorder;
+use crate::http::Endless;
 
 pub use socket::AdminSocket;
 
 /// How long the controller may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Who may follow flows at once. Fewer than there are connections, so that the others can still ask.
+const FOLLOWERS: usize = 32;
 
 /// Who answers.
 #[derive(Clone, Debug)]
@@ -40,11 +44,12 @@ pub struct AdminState {
 
 /// The routes of the admin API.
 pub fn router(state: AdminState) -> Router {
+    let followers = Arc::new(Semaphore::new(FOLLOWERS));
     Router::new()
         .route("/v1/status", get(async |State(state): State<AdminState>| ask(&state, Query::Status).await))
         .route("/v1/workloads", get(async |State(state): State<AdminState>| ask(&state, Query::Workloads).await))
         .route("/v1/groups", get(async |State(state): State<AdminState>| ask(&state, Query::Groups).await))
-        .route("/v1/flows", get(flows))
+        .route("/v1/flows", get(async |state, query| flows(state, query, followers).await))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "there are /v1/status, /v1/workloads, /v1/groups, /v1/flows"))
         .method_not_allowed_fallback(async || refuse(StatusCode::METHOD_NOT_ALLOWED, "the admin API only answers GET"))
         .with_state(state)
@@ -67,17 +72,33 @@ async fn ask<T: Serialize>(state: &AdminState, question: impl FnOnce(oneshot::Se
 }
 
 /// Flows, one JSON object a line.
-async fn flows(State(state): State<AdminState>, query: Result<UrlQuery<FlowQuery>, QueryRejection>) -> Response {
+async fn flows(
+    State(state): State<AdminState>,
+    query: Result<UrlQuery<FlowQuery>, QueryRejection>,
+    followers: Arc<Semaphore>,
+) -> Response {
     let query = match query.map_err(|error| error.body_text()).and_then(|UrlQuery(query)| query.normalise()) {
         Ok(query) => query,
         Err(message) => return refuse(StatusCode::BAD_REQUEST, &message),
     };
-    let lines = state.recorder.lines(query).map(|line| {
+    let follow = query.follow;
+    let permit = if follow { followers.try_acquire_owned().map(Some) } else { Ok(None) };
+    let Ok(permit) = permit else {
+        let message = format!("{FOLLOWERS} follow flows already; end one of them, or ask without `follow`");
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, &message);
+    };
+    let lines = state.recorder.lines(query).map(move |line| {
+        // The place is taken for as long as there are lines.
+        let _ = &permit;
         let mut text = serde_json::to_vec(&line).expect("a flow has no maps with odd keys");
         text.push(b'\n');
         Ok::<_, Infallible>(Bytes::from(text))
     });
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+    let mut answer = ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response();
+    if follow {
+        answer.extensions_mut().insert(Endless);
+    }
+    answer
 }
 
 /// An error as the client expects it.

@@ -87,7 +87,7 @@ impl Client {
             .and_then(|body| Some(body.get("error")?.as_str()?.to_owned()))
             .unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned());
         let (exit, cure) = match status.as_u16() {
-            403 => (Exit::NoPerm, "use sudo"),
+            403 => (Exit::NoPerm, ""),
             404 => (Exit::Unavailable, "the agent is of another version; restart it with this one"),
             400 => (Exit::Usage, ""),
             _ => (Exit::Unavailable, ""),

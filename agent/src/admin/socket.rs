@@ -15,11 +15,10 @@ use tokio::net::{UnixListener, UnixStream};
 use super::{AdminState, refuse, router};
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
-use crate::http;
+use crate::http::{self, Manner};
 use crate::view::StatusView;
 
-/// More are kept waiting.
-const CONNECTIONS: usize = 64;
+const MANNER: Manner = Manner { connections: 64, refuse };
 /// What unix(7) takes (107 bytes), less the suffix that the path has while it is being made.
 const MAX_PATH: usize = 107 - ".new".len();
 
@@ -74,8 +73,8 @@ impl AdminSocket {
     pub async fn serve(mut self, state: AdminState, stop: impl Future<Output = ()>) {
         let (answers, refusal) = (router(state), refusal());
         let listener = self.listener.take().expect("bind sets it and serve consumes the socket");
-        let route = |stream: &UnixStream| if is_root(stream) { answers.clone() } else { refusal.clone() };
-        http::serve(listener, CONNECTIONS, route, stop).await;
+        let route = |stream: &UnixStream| if is_trusted(stream) { answers.clone() } else { refusal.clone() };
+        http::serve(listener, MANNER, route, stop).await;
     }
 }
 
@@ -157,7 +156,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// The socket's permissions say it already; this holds even where somebody loosened them.
-fn is_root(stream: &UnixStream) -> bool {
+fn is_trusted(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| may_ask(peer.uid()))
 }
 
@@ -166,5 +165,6 @@ pub(super) fn may_ask(uid: u32) -> bool {
 }
 
 fn refusal() -> Router {
-    Router::new().fallback(async || refuse(StatusCode::FORBIDDEN, "only root may ask the agent"))
+    Router::new()
+        .fallback(async || refuse(StatusCode::FORBIDDEN, "only root may ask the agent, or its own user; use sudo"))
 }

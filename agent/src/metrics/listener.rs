@@ -15,10 +15,10 @@ use tokio::net::TcpListener;
 use super::Metrics;
 use super::health::Health;
 use crate::exit::{Exit, Failure};
-use crate::http;
+use crate::http::{self, Manner};
 
-/// Scrapers are few; more wait.
-const CONNECTIONS: usize = 32;
+/// Scrapers are few.
+const MANNER: Manner = Manner { connections: 32, refuse };
 
 /// The listener, bound but not yet answering.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl MetricsListener {
     /// Answers until `stop` is over.
     pub async fn serve(self, shown: Shown, stop: impl Future<Output = ()>) {
         let router = router(shown);
-        http::serve(self.listener, CONNECTIONS, |_| router.clone(), stop).await;
+        http::serve(self.listener, MANNER, |_| router.clone(), stop).await;
     }
 }
 
@@ -79,7 +79,8 @@ fn router(shown: Shown) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(async |State(shown): State<Shown>| verdict(shown.health.alive())))
         .route("/readyz", get(async |State(shown): State<Shown>| verdict(shown.health.ready())))
-        .fallback(async || (StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"))
+        .fallback(async || refuse(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz"))
+        .method_not_allowed_fallback(async || refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered"))
         .with_state(shown)
 }
 
@@ -96,6 +97,10 @@ async fn metrics(State(shown): State<Shown>) -> Response {
 fn broken(error: &(dyn std::error::Error + 'static)) -> Response {
     tracing::error!(error, "cannot gather metrics; please report this as a fault in Bulkhead");
     (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot gather metrics: {error}\n")).into_response()
+}
+
+fn refuse(status: StatusCode, message: &str) -> Response {
+    (status, format!("{message}\n")).into_response()
 }
 
 fn verdict(verdict: Result<(), String>) -> Response {
