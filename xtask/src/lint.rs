@@ -1,4 +1,4 @@
-//! `cargo xtask lint`: format, clippy for the host and for BPF, documentation, and the repository's own rules.
+//! `cargo xtask lint`: format, clippy for the host and for BPF, documentation, what may be linked in, and the repository's own rules.
 //!
 //! Every step runs, whatever came of the one before; the failed ones are named at the end.
 
@@ -7,12 +7,13 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
+use crate::deny;
 use crate::setup::{self, Purpose};
 use crate::tidy;
 use crate::toolchain::{Arrangement, EbpfBuild, Found};
 use crate::workspace;
 
-/// Check format, clippy without warnings, documentation without warnings, and the repository's rules.
+/// Check format, clippy without warnings, documentation without warnings, dependencies, and the repository's rules.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Let rustfmt write the format instead of checking it
@@ -23,8 +24,14 @@ pub struct Options {
 /// One step: its name, and what runs it.
 type Step = (&'static str, fn() -> Result<()>);
 
-const STEPS: [Step; 4] =
-    [("clippy", clippy), ("clippy for BPF", clippy_for_bpf), ("documentation", documentation), ("tidy", tidy::check)];
+const STEPS: [Step; 6] = [
+    ("clippy", clippy),
+    ("clippy for BPF", clippy_for_bpf),
+    ("documentation", documentation),
+    ("licences, bans and sources", deny::check),
+    ("advisories", deny::advisories),
+    ("tidy", tidy::check),
+];
 
 /// Runs every step.
 pub fn run(options: &Options) -> Result<ExitCode> {

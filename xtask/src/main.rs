@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod build;
 mod demo;
+mod deny;
 mod fuzz;
 mod lint;
 mod privilege;

@@ -1,8 +1,8 @@
 //! `cargo xtask setup`: what building and testing need, checked and installed.
 //!
 //! Level-triggered: look at the machine, install what is missing, look again, until nothing is or nothing helps. What is
-//! missing is a plain function of what was found ([`need`]). Debian's packages come from apt; bpf-linker and promtool
-//! go to where `cargo install` puts programs, so that neither a package nor a service is added for them.
+//! missing is a plain function of what was found ([`need`]). Debian's packages come from apt; bpf-linker,
+//! cargo-deny and promtool go to where `cargo install` puts programs, so that neither a package nor a service is added for them.
 
 use std::process::ExitCode;
 

@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail};
 
 use crate::workspace;
 
-mod licences;
 mod links;
 
 /// Lines beyond which a source file holds more than one concept.
@@ -40,7 +39,6 @@ pub fn check() -> Result<()> {
     if !files(&root.join("policies")).is_ok_and(|policies| policies.iter().any(|path| has_extension(path, "yaml"))) {
         problems.push("policies: it holds no example; the README and the demo need one".into());
     }
-    problems.extend(licences::problems()?);
     for problem in &problems {
         eprintln!("{problem}");
     }

@@ -9,6 +9,7 @@ use super::apt::{Apt, succeed};
 use super::linker;
 use super::machine::Machine;
 use super::need::{DEBIAN_RUST, Missing};
+use crate::deny;
 use crate::toolchain::{self, Arrangement};
 use crate::workspace;
 
@@ -23,6 +24,7 @@ pub fn install(missing: &[Missing], machine: &Machine, apt: &mut Apt) -> Result<
             Missing::Compiler(Some(name)) => {
                 rustup(&["toolchain", "install", name, "--profile=minimal", "-c=rust-src"])?
             }
+            Missing::Deny(_) => install_deny()?,
             Missing::Component(name) => rustup(&["component", "add", name])?,
             Missing::Program(it) if it.alone => apt.unpack(it.package, it.name, &tools()?)?,
             Missing::Linker(_) => {
@@ -76,6 +78,17 @@ fn install_linker(arrangement: &Arrangement, apt: &mut Apt) -> Result<()> {
         command.arg("--root").arg(root);
     }
     succeed(&mut command).context("bpf-linker does not build")
+}
+
+/// Builds cargo-deny from crates.io, in place of another version.
+fn install_deny() -> Result<()> {
+    eprintln!("setup: cargo install cargo-deny {}, about two minutes", deny::VERSION);
+    let mut command = workspace::cargo();
+    command.args(["install", "--quiet", "--locked", "--force", "cargo-deny", "--version", deny::VERSION]);
+    if let Some(root) = tools()?.parent() {
+        command.arg("--root").arg(root);
+    }
+    succeed(&mut command).context("cargo-deny does not build")
 }
 
 /// Where programs go that no package installs: where cargo's are.

@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use super::linker::{self, Fit};
 use super::need::{BPF_CLIPPY, COMPONENTS, PROGRAMS, Program, Purpose};
+use crate::deny;
 use crate::toolchain::{self, Arrangement, Found};
 use crate::workspace;
 
@@ -19,6 +20,8 @@ pub struct Machine {
     pub arrangement: Option<Arrangement>,
     /// Whether bpf-linker links what that arrangement compiles.
     pub linker: Fit,
+    /// What is wrong with cargo-deny, where it is needed.
+    pub deny: Option<String>,
     /// Programs that are not there.
     pub absent: Vec<&'static Program>,
     /// Components that the rustup toolchain lacks.
@@ -32,12 +35,14 @@ impl Machine {
         let found = Found::look(target(), forced.as_ref());
         let arrangement = Arrangement::choose(forced.clone(), &found).ok();
         let by_rustup = matches!(arrangement.as_ref().or(forced.as_ref()), Some(Arrangement::Rustup(_)));
+        let lints = matches!(purpose, Purpose::Lint | Purpose::Everything);
         let clippy = (!by_rustup).then_some(&BPF_CLIPPY);
         Self {
             debian: Path::new("/etc/debian_version").exists() && toolchain::find("apt-get").is_some(),
             linker: linker::fit(arrangement.as_ref()),
             absent: PROGRAMS.iter().chain(clippy).filter(|it| toolchain::find(it.name).is_none()).collect(),
-            components: if matches!(purpose, Purpose::Lint | Purpose::Everything) { components() } else { Vec::new() },
+            deny: if lints { deny::unfit() } else { None },
+            components: if lints { components() } else { Vec::new() },
             forced,
             arrangement,
         }

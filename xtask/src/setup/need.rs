@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::linker::{self, Fit};
 use super::machine::Machine;
+use crate::deny;
 use crate::toolchain::Arrangement;
 
 /// What the tools are wanted for.
@@ -97,6 +98,8 @@ pub enum Missing {
     Compiler(Option<String>),
     /// A bpf-linker that links what that Rust compiles; the reason.
     Linker(String),
+    /// The cargo-deny that deny.toml is written for; what is wrong.
+    Deny(String),
     /// A program.
     Program(&'static Program),
     /// A component of the rustup toolchain that builds the agent.
@@ -122,6 +125,7 @@ pub fn missing(machine: &Machine, purpose: Purpose) -> Vec<Missing> {
         Fit::Absent => missing.push(Missing::Linker("it is not installed".into())),
         Fit::Unfit(why) => missing.push(Missing::Linker(why.clone())),
     }
+    missing.extend(machine.deny.clone().map(Missing::Deny));
     missing.extend(machine.absent.iter().copied().filter(|it| it.serves(purpose)).map(Missing::Program));
     missing.extend(machine.components.iter().copied().map(Missing::Component));
     missing
@@ -147,6 +151,14 @@ impl fmt::Display for Missing {
                  (https://github.com/aya-rs/bpf-linker)",
                 linker::VERSION
             ),
+            Self::Deny(why) => {
+                let version = deny::VERSION;
+                write!(
+                    f,
+                    "cargo-deny {version}, for `cargo xtask lint`: {why} (cargo install --locked cargo-deny --version \
+                     {version})"
+                )
+            }
             Self::Program(it) => write!(f, "{}, which {} (package {})", it.name, it.why, it.package),
             Self::Component(name) => write!(f, "{name}, for `cargo xtask lint` (rustup component add {name})"),
         }
@@ -163,6 +175,7 @@ mod tests {
             forced: None,
             arrangement: Some(Arrangement::Debian),
             linker: Fit::Fits,
+            deny: None,
             absent: Vec::new(),
             components: Vec::new(),
         }
@@ -214,6 +227,14 @@ mod tests {
         assert_eq!(missing(&asked, Purpose::Build), [Missing::Compiler(Some("nightly".into()))]);
         let there = Machine { forced: nightly(), arrangement: nightly(), ..complete() };
         assert_eq!(missing(&there, Purpose::Build), []);
+    }
+
+    #[test]
+    fn another_cargo_deny_is_as_good_as_none() {
+        let machine = Machine { deny: Some("it says that it is 0.1.0".into()), ..complete() };
+        let missing = missing(&machine, Purpose::Lint);
+        assert_eq!(missing, [Missing::Deny("it says that it is 0.1.0".into())]);
+        assert!(missing[0].to_string().contains("cargo install --locked cargo-deny"));
     }
 
     #[test]
