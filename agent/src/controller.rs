@@ -115,6 +115,8 @@ pub struct Controller {
     /// What may have changed since.
     touched: Touched,
     failures: Vec<String>,
+    /// What was logged of them last.
+    complaint: Option<(String, Instant)>,
     /// Set where programs may not be attached where they should be.
     attachments_differ: bool,
     audit: audit::Audit,
@@ -147,6 +149,7 @@ impl Controller {
             state: None,
             touched: Touched::everything(),
             failures: Vec::new(),
+            complaint: None,
             attachments_differ: true,
             audit: audit::Audit::default(),
             pressure: pressure::Pressure::default(),
@@ -285,11 +288,14 @@ impl Controller {
         {
             self.audience.names.update(|names| self.rename(&state, &touched, names));
             self.attachments_differ |= !patch.interfaces.is_empty();
-            let applied = self.kernel.tables.patch(&patch)?;
+            let applied = self.kernel.tables.patch(&patch);
             self.tell_sizes(&state);
-            // Kept only where the kernel has taken it: otherwise everything is computed and compared the next time.
             self.state = Some(state);
-            return Ok(applied);
+            if applied.is_err() {
+                // Everything is computed and compared the next time.
+                self.touched = Touched::everything();
+            }
+            return Ok(applied?);
         }
         let policy = self.policy.clone();
         let contents = self.compute(&policy, false)?;
@@ -377,10 +383,11 @@ impl Controller {
         self.kernel.tables.reset_hits(&self.numbers.rules.take_fresh())?;
         let state = self.state.take().expect("computed before it is written");
         self.audience.names.publish(self.names(&state));
-        let applied = self.kernel.tables.apply(contents)?;
+        let applied = self.kernel.tables.apply(contents);
         self.tell_sizes(&state);
         self.state = Some(state);
         self.attachments_differ = true;
+        let applied = applied?;
         self.touched = Touched::default();
         Ok(applied)
     }
@@ -416,7 +423,11 @@ impl Controller {
     fn fail(&mut self, operation: &str, error: &anyhow::Error) {
         self.audience.metrics.kernel_error(operation);
         let text = format!("{error:#}");
-        tracing::error!(operation, error = text, "the kernel refuses; trying again in a second");
+        // It is tried at every event, and once a second is often enough to read of it.
+        if self.complaint.as_ref().is_none_or(|(said, at)| *said != text || at.elapsed() >= TICK) {
+            tracing::error!(operation, error = text, "the kernel refuses; trying again in a second");
+            self.complaint = Some((text.clone(), Instant::now()));
+        }
         self.failures.push(text);
     }
 

@@ -6,13 +6,17 @@
 //! - [`newcomers`]: programs in fresh cgroups, whose first act is to connect
 //! - [`floods`]: SYNs, datagrams and new flows by the hundred thousand, while connections go on
 //! - [`events`]: more denials than the agent is told of
+//! - [`full`]: more flows, cgroups and addresses than tables hold
+//! - [`churn`]: workloads that come and go, ten thousand a minute
 //! - [`contents`]: what the kernel's maps hold, in words that outlive an agent's numbers
 //!
 //! A theme fails by panicking where a promise is broken, as a test does, and tells its figures otherwise.
 
+pub mod churn;
 pub mod contents;
 pub mod events;
 pub mod floods;
+pub mod full;
 pub mod kills;
 pub mod newcomers;
 mod scene;
@@ -26,12 +30,14 @@ use crate::bench::Figure;
 pub type Theme = fn(Effort) -> Vec<Figure>;
 
 /// All themes, in the order in which they run.
-pub const THEMES: [(&str, Theme); 5] = [
+pub const THEMES: [(&str, Theme); 7] = [
     ("kills", kills::run),
     ("upgrades", upgrades::run),
     ("newcomers", newcomers::run),
     ("floods", floods::run),
     ("events", events::run),
+    ("full", full::run),
+    ("churn", churn::run),
 ];
 
 /// How long a theme goes on. Each has something that it does at least once.

@@ -1,6 +1,6 @@
 //! The worst day in a short form; the long one is `cargo xtask soak`.
 
-use bulkhead_tests::soak::{Effort, events, floods, kills, newcomers, upgrades};
+use bulkhead_tests::soak::{Effort, churn, events, floods, full, kills, newcomers, upgrades};
 
 #[test]
 fn an_agent_that_is_killed_at_any_moment_opens_nothing_cuts_nothing_and_leaves_nothing_behind() {
@@ -25,4 +25,14 @@ fn a_flood_cuts_no_connection_keeps_nobody_out_and_is_told_of() {
 #[test]
 fn events_that_are_lost_are_counted_and_told_and_no_verdict_changes_for_them() {
     println!("{:#?}", events::run(Effort::SHORT));
+}
+
+#[test]
+fn a_full_table_opens_nothing_leaves_others_alone_and_heals() {
+    println!("{:#?}", full::run(Effort::SHORT));
+}
+
+#[test]
+fn after_workloads_came_and_went_by_the_thousand_nothing_is_left_of_them() {
+    println!("{:#?}", churn::run(Effort::SHORT));
 }

@@ -73,6 +73,12 @@ pub enum KernelError {
         /// Why it failed.
         source: MapError,
     },
+    /// A map that has no room for what is new.
+    #[error(
+        "the map {0} is full: what it has no room for is denied, or is who it is without it (\"When a table is full\" in the \
+         documentation); this host has to know fewer"
+    )]
+    Full(&'static str),
     /// An interface that does not exist.
     #[error(
         "there is no interface {0} in this network namespace; `ip link` lists them, and --uplink names one or `none`"

@@ -131,7 +131,7 @@ impl<K: Pod + Eq + Hash, V: Pod + PartialEq, S: Store<K, V>> Mirror<K, V, S> {
     /// Writes those entries that are not there already. True where any was not.
     ///
     /// # Errors
-    /// [`KernelError::Map`]: the map is full. What there is room for is written, and what is there already has its room.
+    /// [`KernelError::Full`]: the map is full, or [`KernelError::Map`]. What there is room for is written, and what is there already has its room.
     pub fn set_all(&mut self, entries: impl IntoIterator<Item = (K, V)>) -> Result<bool, KernelError> {
         let mut entries = entries.into_iter();
         let (mut any, mut refusal) = (false, None);
@@ -193,6 +193,10 @@ impl<K: Pod + Eq + Hash, V: Pod + PartialEq, S: Store<K, V>> Mirror<K, V, S> {
     }
 
     fn failed(&self, operation: &'static str, source: io::Error) -> KernelError {
-        KernelError::Map { map: self.name, operation, source: MapError::IoError(source) }
+        match source.raw_os_error() {
+            // A hash's and a trie's.
+            Some(libc::E2BIG | libc::ENOSPC) => KernelError::Full(self.name),
+            _ => KernelError::Map { map: self.name, operation, source: MapError::IoError(source) },
+        }
     }
 }

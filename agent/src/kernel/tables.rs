@@ -167,7 +167,7 @@ impl Tables {
     /// Makes the maps hold `contents`.
     ///
     /// # Errors
-    /// [`KernelError::Map`]: a map is full. While the idle copy is filled nothing has changed yet; later on, entries that did
+    /// [`KernelError::Full`], [`KernelError::Map`]: a map is full. While the idle copy is filled nothing has changed yet; later on, entries that did
     /// not fit are missing, which denies.
     pub fn apply(&mut self, contents: &Contents) -> Result<Applied, KernelError> {
         let flips = self.policy.as_ref().is_none_or(|policy| !Arc::ptr_eq(policy, &contents.policy))
@@ -246,7 +246,7 @@ impl Tables {
     /// Writes a few entries of the copy in force.
     ///
     /// # Errors
-    /// [`KernelError::Map`]: a map is full; what was not written is missing, which denies.
+    /// [`KernelError::Full`], [`KernelError::Map`]: a map is full; what was not written is missing, which denies.
     pub fn patch(&mut self, patch: &Patch) -> Result<Applied, KernelError> {
         let copy = self.generation & 1;
         self.identities.set_all(

@@ -107,10 +107,14 @@ impl Agent {
         self.metric("bulkhead_packets_total", &[("hook", hook), ("verdict", verdict), ("reason", reason)])
     }
 
-    /// `bulkhead status`.
+    /// `bulkhead status`, whether or not the agent enforces all that it should.
+    ///
+    /// # Panics
+    /// There is no answer.
     #[must_use]
     pub fn status(&self) -> StatusView {
-        self.json(&["status"])
+        let output = run(&self.site, &["status", "--json"]).expect("the agent's binary can be started");
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output)))
     }
 
     /// `bulkhead workloads`.
