@@ -125,7 +125,7 @@ impl Scene {
     }
 
     fn end(&self, number: u64) {
-        if number % DOCUMENT == 0 {
+        if number.is_multiple_of(DOCUMENT) {
             fs::remove_file(self.lab.site().policies().join(Self::document(number))).expect("it was written");
         } else {
             cgroup::remove(&self.unit(number)).expect("nobody is in it");

@@ -2,7 +2,7 @@
 //! flows that are allowed, from a workload of this host.
 //!
 //! No connection is cut, and the agent would cut those that it had forgotten (`--midstream deny`). The table of embryonic flows
-//! is full, and says so; that of established ones is not touched. Who knocks and may come in still does, in [`ENTRY`].
+//! is full, and says so; that of established ones is not touched. Who knocks and may come in still does, in `ENTRY`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::thread::{self, ScopedJoinHandle};
@@ -117,7 +117,7 @@ impl Scene {
 
     fn connections(&self) -> Vec<(&Workload, Kept)> {
         let keep = |number: usize| {
-            let who = if number % 2 == 0 { &self.friend } else { &self.outsider };
+            let who = if number.is_multiple_of(2) { &self.friend } else { &self.outsider };
             (who, who.keep(self.server.at(Version::BOTH[number / 2 % 2], 8000)))
         };
         (0..CONNECTIONS).map(keep).collect()
