@@ -8,12 +8,14 @@
 //! - [`events`]: more denials than the agent is told of
 //! - [`full`]: more flows, cgroups and addresses than tables hold
 //! - [`churn`]: workloads that come and go, ten thousand a minute
+//! - [`edits`]: a policies' directory that is rewritten without a pause
 //! - [`contents`]: what the kernel's maps hold, in words that outlive an agent's numbers
 //!
 //! A theme fails by panicking where a promise is broken, as a test does, and tells its figures otherwise.
 
 pub mod churn;
 pub mod contents;
+pub mod edits;
 pub mod events;
 pub mod floods;
 pub mod full;
@@ -30,7 +32,7 @@ use crate::bench::Figure;
 pub type Theme = fn(Effort) -> Vec<Figure>;
 
 /// All themes, in the order in which they run.
-pub const THEMES: [(&str, Theme); 7] = [
+pub const THEMES: &[(&str, Theme)] = &[
     ("kills", kills::run),
     ("upgrades", upgrades::run),
     ("newcomers", newcomers::run),
@@ -38,6 +40,7 @@ pub const THEMES: [(&str, Theme); 7] = [
     ("events", events::run),
     ("full", full::run),
     ("churn", churn::run),
+    ("edits", edits::run),
 ];
 
 /// How long a theme goes on. Each has something that it does at least once.

@@ -1,6 +1,6 @@
 //! The worst day in a short form; the long one is `cargo xtask soak`.
 
-use bulkhead_tests::soak::{Effort, churn, events, floods, full, kills, newcomers, upgrades};
+use bulkhead_tests::soak::{Effort, churn, edits, events, floods, full, kills, newcomers, upgrades};
 
 #[test]
 fn an_agent_that_is_killed_at_any_moment_opens_nothing_cuts_nothing_and_leaves_nothing_behind() {
@@ -35,4 +35,9 @@ fn a_full_table_opens_nothing_leaves_others_alone_and_heals() {
 #[test]
 fn after_workloads_came_and_went_by_the_thousand_nothing_is_left_of_them() {
     println!("{:#?}", churn::run(Effort::SHORT));
+}
+
+#[test]
+fn a_directory_that_is_rewritten_without_a_pause_lets_nothing_through_and_ends_with_the_last_good_policy() {
+    println!("{:#?}", edits::run(Effort::SHORT));
 }

@@ -15,7 +15,7 @@ struct Options {
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     minutes: u32,
     /// This theme alone; may be given more than once
-    #[arg(long, value_parser = PossibleValuesParser::new(THEMES.map(|(name, _)| name)))]
+    #[arg(long, value_parser = PossibleValuesParser::new(THEMES.iter().map(|(name, _)| *name)))]
     theme: Vec<String>,
 }
 

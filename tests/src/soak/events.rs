@@ -123,10 +123,10 @@ fn flooding(lab: &Lab, server: &Workload, time: Duration, mut meanwhile: impl Fn
 }
 
 /// An agent that the kernel does not let run.
-struct Stopped(Pid);
+pub(super) struct Stopped(Pid);
 
 impl Stopped {
-    fn new(agent: &Agent) -> Self {
+    pub(super) fn new(agent: &Agent) -> Self {
         let stopped = Self(Pid::from_raw(i32::try_from(agent.pid()).expect("process IDs are small")));
         kill(stopped.0, Signal::SIGSTOP).expect("it is our child");
         stopped
