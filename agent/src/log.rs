@@ -22,8 +22,12 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), Failure> {
             "write a level (error, warn, info, debug, trace) or directives such as `info,bulkhead::flow=warn`",
         )
     })?;
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        // It would tell of a line that it cannot write where it cannot write, and the attempt ends the agent.
+        .log_internal_errors(false);
     let installed = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
