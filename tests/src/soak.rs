@@ -9,6 +9,7 @@
 //! - [`full`]: more flows, cgroups and addresses than tables hold
 //! - [`churn`]: workloads that come and go, ten thousand a minute
 //! - [`edits`]: a policies' directory that is rewritten without a pause
+//! - [`limits`]: an agent that lacks descriptors, memory, disk or notices
 //! - [`contents`]: what the kernel's maps hold, in words that outlive an agent's numbers
 //!
 //! A theme fails by panicking where a promise is broken, as a test does, and tells its figures otherwise.
@@ -20,6 +21,7 @@ pub mod events;
 pub mod floods;
 pub mod full;
 pub mod kills;
+pub mod limits;
 pub mod newcomers;
 mod scene;
 pub mod upgrades;
@@ -41,6 +43,7 @@ pub const THEMES: &[(&str, Theme)] = &[
     ("full", full::run),
     ("churn", churn::run),
     ("edits", edits::run),
+    ("limits", limits::run),
 ];
 
 /// How long a theme goes on. Each has something that it does at least once.

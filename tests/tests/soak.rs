@@ -1,6 +1,6 @@
 //! The worst day in a short form; the long one is `cargo xtask soak`.
 
-use bulkhead_tests::soak::{Effort, churn, edits, events, floods, full, kills, newcomers, upgrades};
+use bulkhead_tests::soak::{Effort, churn, edits, events, floods, full, kills, limits, newcomers, upgrades};
 
 #[test]
 fn an_agent_that_is_killed_at_any_moment_opens_nothing_cuts_nothing_and_leaves_nothing_behind() {
@@ -40,4 +40,9 @@ fn after_workloads_came_and_went_by_the_thousand_nothing_is_left_of_them() {
 #[test]
 fn a_directory_that_is_rewritten_without_a_pause_lets_nothing_through_and_ends_with_the_last_good_policy() {
     println!("{:#?}", edits::run(Effort::SHORT));
+}
+
+#[test]
+fn an_agent_that_lacks_descriptors_memory_disk_or_notices_enforces_on_and_heals() {
+    println!("{:#?}", limits::run(Effort::SHORT));
 }
