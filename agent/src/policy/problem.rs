@@ -55,6 +55,6 @@ impl<'a> Reporter<'a> {
 }
 
 /// What files say is quoted in messages, and has no business with the terminal or the log's lines.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }).collect()
 }

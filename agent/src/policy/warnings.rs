@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use bulkhead_ebpf::abi::Direction;
 
 use super::model::{PolicySet, SecurityGroup};
-use super::problem::Problem;
+use super::problem::{Problem, plain};
 use crate::workload::{DeclaredWorkload, Requirement, Selector};
 
 /// Warnings, by file, line and column: what can be known without a host.
@@ -27,6 +27,9 @@ pub fn warnings(policy: &PolicySet) -> Vec<Problem> {
     covered::entries(&policy.guardrails, &mut warnings);
     never::entries(policy, &mut warnings);
     shared_addresses(&policy.workloads, &mut warnings);
+    for warning in &mut warnings {
+        warning.message = plain(&warning.message);
+    }
     warnings.sort_by(|one, other| one.origin.cmp(&other.origin));
     warnings
 }

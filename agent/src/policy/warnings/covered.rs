@@ -46,7 +46,7 @@ fn warning(origin: &Origin, message: String) -> Problem {
 /// `the rule on line 7 ("from anywhere")`. A document is in one file, but a guardrail's neighbour may be in another.
 fn named(what: &str, description: &Option<String>, origin: &Origin) -> String {
     let place = if what == "rule" { format!("on line {}", origin.line) } else { format!("at {origin}") };
-    let description = description.as_ref().map(|text| format!(" (\"{text}\")")).unwrap_or_default();
+    let description = description.as_ref().map(|text| format!(" (\"{}\")", text.trim())).unwrap_or_default();
     format!("the {what} {place}{description}")
 }
 

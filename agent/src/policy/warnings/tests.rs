@@ -109,6 +109,24 @@ fn a_rule_that_another_one_covers_is_told() {
     assert_eq!(warned("selector: {}\ningress: [{from: [{group: web}]}]\negress: [{to: [{group: web}]}]", ""), []);
 }
 
+/// Found by fuzzing: a description may have letters that a terminal takes for commands, or several lines.
+#[test]
+fn a_warning_that_quotes_a_description_is_one_line_that_a_terminal_can_show() {
+    for (description, shown) in
+        [("\"\\e[2J\\v\"", "(\"\u{fffd}[2J\")"), ("|\n      from\n      all", "(\"from\u{fffd}all\")")]
+    {
+        let rules =
+            format!("  - from: [{{cidr: \"::/1\"}}]\n  - description: {description}\n    from: [{{cidr: \"::/0\"}}]");
+        let warnings = warned(&format!("selector: {{}}\ningress:\n{rules}"), "");
+        let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+        assert!(
+            warning.message.contains(shown) && !warning.message.contains(char::is_control),
+            "{:?}",
+            warning.message
+        );
+    }
+}
+
 #[test]
 fn a_deny_entry_that_another_one_covers_is_told() {
     let ssh = "ports: [{protocol: tcp, port: 22}]";
