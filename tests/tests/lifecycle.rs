@@ -1,13 +1,16 @@
 //! What is enforced outlives the agent, whatever becomes of it, until `detach`.
 
 use std::fs;
+use std::process::Command;
 
 use bulkhead_ebpf::abi::LAYOUT;
 use bulkhead_tests::case::Way::{Tcp, Udp};
 use bulkhead_tests::case::{is_dropped, is_refused, reaches, tried};
+use bulkhead_tests::check::eventually;
 use bulkhead_tests::document::group;
 use bulkhead_tests::lab::agent::{command, run};
 use bulkhead_tests::lab::{Lab, Outcome, Version, Workload};
+use serde_json::Value;
 
 struct Scene {
     server: Workload,
@@ -82,6 +85,48 @@ impl Scene {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
+}
+
+/// Something that the kernel holds, as bpftool knows it.
+#[derive(Debug)]
+struct Object {
+    kind: &'static str,
+    id: u64,
+}
+
+impl Object {
+    fn is_there(&self) -> bool {
+        bpftool(&[self.kind, "show", "id", &self.id.to_string()]).is_some()
+    }
+}
+
+impl Scene {
+    /// What is pinned, and the programs of the links.
+    fn objects(&self) -> Vec<Object> {
+        let layout = self.lab.site().bpffs().join("bulkhead").join(format!("v{LAYOUT}"));
+        let mut objects = Vec::new();
+        for (directory, kinds) in [("maps", ["map", "map"]), ("links", ["link", "prog"])] {
+            for pin in fs::read_dir(layout.join(directory)).expect("it is pinned there").flatten() {
+                let path = pin.path().display().to_string();
+                // What clsact has is pinned as a program, as no link stands for it.
+                let (kind, shown) = kinds
+                    .into_iter()
+                    .find_map(|kind| Some((kind, bpftool(&[kind, "show", "pinned", &path])?)))
+                    .unwrap_or_else(|| panic!("bpftool does not know {path}"));
+                let number = |key: &str| shown[key].as_u64();
+                objects.push(Object { kind, id: number("id").expect("everything has a number") });
+                objects.extend(number("prog_id").map(|id| Object { kind: "prog", id }));
+            }
+        }
+        objects
+    }
+}
+
+/// What bpftool says; `None` where it knows no such thing.
+fn bpftool(arguments: &[&str]) -> Option<Value> {
+    let output = Command::new("bpftool").arg("-j").args(arguments).output().expect("bpftool is installed");
+    let said: Value = serde_json::from_slice(&output.stdout).ok()?;
+    (output.status.success() && said.get("error").is_none()).then_some(said)
 }
 
 #[test]
@@ -215,6 +260,10 @@ fn a_stopped_agent_leaves_everything_enforced_until_detach() {
     assert!(!scene.lab.site().admin().exists(), "the socket is gone");
     scene.is_enforced("after a clean stop");
 
+    let objects = scene.objects();
+    for kind in ["map", "link", "prog"] {
+        assert!(objects.iter().any(|object| object.kind == kind), "no {kind} in {objects:?}");
+    }
     let removed = scene.detach();
     for what in ["link cgroup_egress", "link connect4", "link uplink-", "link tc_ingress-", "map FLOWS"] {
         assert!(removed.contains(what), "{what} is not in: {removed}");
@@ -226,6 +275,16 @@ fn a_stopped_agent_leaves_everything_enforced_until_detach() {
         .filter(|name| !name.to_string_lossy().ends_with(".debug"))
         .collect();
     assert!(left.is_empty(), "{left:?}");
+    eventually(
+        "the kernel holds none of it any more",
+        || format!("{:?}", objects.iter().filter(|object| object.is_there()).collect::<Vec<_>>()),
+        || (!objects.iter().any(Object::is_there)).then_some(()),
+    );
+    let mut tc = Command::new("tc");
+    tc.args(["qdisc", "show"]);
+    scene.lab.site().host.place(&mut tc);
+    let qdiscs = String::from_utf8(tc.output().expect("tc is installed").stdout).expect("it prints text");
+    assert!(qdiscs.contains("qdisc") && !qdiscs.contains("clsact"), "{qdiscs}");
     scene.is_open("after detach");
     assert!(scene.detach().contains("nothing was attached"));
     let again = scene.lab.agent();
