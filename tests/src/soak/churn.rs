@@ -78,6 +78,7 @@ struct Settled {
 struct Scene {
     server: Workload,
     friend: Workload,
+    groups: String,
     lab: Lab,
 }
 
@@ -93,8 +94,15 @@ impl Scene {
         let job = selecting("job", 300, "{matchExpressions: [{key: unit, operator: Exists}]}", &[&to_all(&[8000])]);
         let groups =
             [group("server", 100, "server", &[&from_all(&[8000])]), group("passing", 200, "passing", &[]), job];
-        lab.policy("groups.yaml", &groups.concat());
-        Self { server, friend, lab }
+        let scene = Self { server, friend, groups: groups.concat(), lab };
+        scene.edit(400);
+        scene
+    }
+
+    /// Changes the policy in what nobody here is about. Rows of groups that nobody is in any more stay until a policy is computed,
+    /// as somebody may come back.
+    fn edit(&self, id: u32) {
+        self.lab.policy("groups.yaml", &[self.groups.as_str(), group("nobody", id, "nobody", &[]).as_str()].concat());
     }
 
     /// Has workloads come and go from this number on, and returns the number after the last; all are gone then.
@@ -147,6 +155,9 @@ impl Scene {
             names.retain(|name| name != "cgroup:pods.slice");
             (names == ["friend", "server"]).then_some(())
         });
+        let reloads = agent.status().reloads;
+        self.edit(401 + u32::try_from(reloads).expect("a few hundred"));
+        agent.eventually("the policy was computed again", || (agent.status().reloads > reloads).then_some(()));
         let entries = |map| agent.metric("bulkhead_map_entries", &[("map", map)]);
         agent.eventually("addresses that went are forgotten", || (entries("tombstones") == 0.0).then_some(()));
         let mut settled: Option<Settled> = None;
