@@ -189,6 +189,19 @@ fn to_the_packet_path_nothing_moves_when_the_agent_is_restarted() {
 }
 
 #[test]
+fn a_table_of_flows_in_use_keeps_its_size_and_that_is_said() {
+    let scene = Scene::new();
+    scene.lab.agent_with(&["--max-flows", "2048"]).kill();
+    let said = "keeps its 2048 entries instead of the 4096 of --max-flows";
+    let agent = scene.lab.agent_with(&["--max-flows", "2048"]);
+    assert!(!agent.log().contains(said), "{}", agent.log());
+    agent.kill();
+    let agent = scene.lab.agent_with(&["--max-flows", "4096"]);
+    assert!(agent.log().contains(said), "{}", agent.log());
+    assert_eq!(agent.metric("bulkhead_map_capacity", &[("map", "flows")]) as u64, 2048, "{}", agent.dump());
+}
+
+#[test]
 fn a_connection_that_a_group_keeps_outlives_the_agent_and_an_edit() {
     let scene = Scene::new();
     let closed = |established| {

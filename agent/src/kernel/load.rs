@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::thread;
 
-use aya::maps::{MapError, ProgramArray};
+use aya::maps::{MapError, MapInfo, ProgramArray};
 use aya::programs::{Program, ProgramError};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
@@ -70,8 +70,20 @@ pub fn load(pins: &Pins, max_flows: u32) -> Result<Ebpf, KernelError> {
     loader.map_max_entries("FLOWS", max_flows);
     loader.map_max_entries("EMBRYOS", max_flows / 2);
     let mut ebpf = loader.load(OBJECT)?;
+    tell_size(pins, max_flows);
     load_programs(&mut ebpf, |name| AT_ONCE.contains(&name))?;
     Ok(ebpf)
+}
+
+/// Says where an earlier agent made the table of flows in another size: it stays as it is, for the flows in it.
+fn tell_size(pins: &Pins, max_flows: u32) {
+    let Ok(entries) = MapInfo::from_pin(pins.map("FLOWS")).map(|info| info.max_entries()) else { return };
+    if entries != max_flows {
+        tracing::warn!(
+            "the table of flows keeps its {entries} entries instead of the {max_flows} of --max-flows, as it is in use; to change \
+             that, stop the agent, run `bulkhead detach`, and start it again"
+        );
+    }
 }
 
 /// Loads those of the programs that are wanted and not loaded yet, side by side: the kernel's verifier takes most of an
