@@ -18,8 +18,39 @@ use super::tables::open;
 use crate::desired::tombstones::TOMBSTONES;
 use crate::view::MapView;
 
-/// A table of flows, to be read many at a time.
-type FlowTable = BatchMap<FlowKey, Flow>;
+/// A table of flows, read many at a time: one by one each costs two system calls, and one that goes meanwhile starts the kernel's
+/// walk over.
+struct FlowTable {
+    map: BatchMap<FlowKey, Flow>,
+    capacity: u32,
+}
+
+impl FlowTable {
+    fn open(pins: &Pins, map: &'static str) -> Result<Self, KernelError> {
+        let opened = MapData::from_pin(pins.map(map)).and_then(|data| {
+            let capacity = data.info()?.max_entries();
+            Ok(Self { map: BatchMap::new(data)?, capacity })
+        });
+        opened.map_err(|source| KernelError::Map { map, operation: "opening", source })
+    }
+
+    fn each(&self, mut look: impl FnMut(FlowKey, Flow)) -> std::io::Result<()> {
+        let mut walk = Walk::default();
+        loop {
+            self.map.some(&mut walk)?.into_iter().for_each(|(key, flow)| look(key, flow));
+            if walk.is_over() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Entries, as far as the kernel lets them be read.
+    fn count(&self) -> u64 {
+        let mut count = 0;
+        let _ = self.each(|_, _| count += 1);
+        count
+    }
+}
 
 /// The kernel's counters, and the sizes of its maps.
 pub struct KernelReadings {
@@ -27,12 +58,9 @@ pub struct KernelReadings {
     rule_hits: Array<MapData, u64>,
     /// Second and number of events sent, in one word; events lost.
     budget: PerCpuArray<MapData, [u64; 2]>,
-    flows: KernelHash<MapData, FlowKey, Flow>,
-    embryos: KernelHash<MapData, FlowKey, Flow>,
+    flows: FlowTable,
+    embryos: FlowTable,
     fragments: KernelHash<MapData, FragmentKey, Fragment>,
-    max_flows: u32,
-    max_embryos: u32,
-    in_batches: [FlowTable; 2],
     settings: Settings,
     written: Mutex<BTreeMap<&'static str, u64>>,
     rules: AtomicU32,
@@ -44,25 +72,13 @@ impl KernelReadings {
     /// # Errors
     /// [`KernelError::Map`].
     pub fn open(pins: &Pins, settings: Settings) -> Result<Self, KernelError> {
-        let table = |map| {
-            let opened = MapData::from_pin(pins.map(map)).and_then(|data| Ok(FlowTable::new(data)?));
-            opened.map_err(|source| KernelError::Map { map, operation: "opening", source })
-        };
-        let size = |map| {
-            let info = MapData::from_pin(pins.map(map)).and_then(|data| data.info());
-            let failed = |source| KernelError::Map { map, operation: "reading its size", source };
-            info.map(|info| info.max_entries()).map_err(failed)
-        };
         Ok(Self {
             counters: open(pins, "COUNTERS")?,
             rule_hits: open(pins, "RULE_HITS")?,
             budget: open(pins, "EVENT_BUDGET")?,
-            flows: open(pins, "FLOWS")?,
-            embryos: open(pins, "EMBRYOS")?,
+            flows: FlowTable::open(pins, "FLOWS")?,
+            embryos: FlowTable::open(pins, "EMBRYOS")?,
             fragments: open(pins, "FRAGMENTS")?,
-            max_flows: size("FLOWS")?,
-            max_embryos: size("EMBRYOS")?,
-            in_batches: [table("FLOWS")?, table("EMBRYOS")?],
             settings,
             written: Mutex::default(),
             rules: AtomicU32::new(0),
@@ -75,26 +91,18 @@ impl KernelReadings {
     /// # Errors
     /// The kernel refuses to read a table.
     pub fn remembered(&self) -> std::io::Result<[MapView; 2]> {
+        let named = [("flows", &self.flows), ("embryonic_flows", &self.embryos)];
         let (mut newest, mut idle_until) = (0, [Vec::new(), Vec::new()]);
-        for (table, ends) in self.in_batches.iter().zip(&mut idle_until) {
-            let mut walk = Walk::default();
-            loop {
-                for (key, flow) in table.some(&mut walk)? {
-                    newest = newest.max(flow.seen);
-                    ends.push(
-                        flow.seen + u64::from(Flow::time_out(&self.settings, key.protocol(), flow.course.state())),
-                    );
-                }
-                if walk.is_over() {
-                    break;
-                }
-            }
+        for ((_, table), ends) in named.iter().zip(&mut idle_until) {
+            table.each(|key, flow| {
+                newest = newest.max(flow.seen);
+                ends.push(flow.seen + u64::from(Flow::time_out(&self.settings, key.protocol(), flow.course.state())));
+            })?;
         }
-        let named = [("flows", self.max_flows), ("embryonic_flows", self.max_embryos)];
         Ok(std::array::from_fn(|table| MapView {
             map: named[table].0.to_owned(),
             entries: idle_until[table].iter().filter(|end| **end >= newest).count() as u64,
-            capacity: named[table].1.into(),
+            capacity: named[table].1.capacity.into(),
         }))
     }
 
@@ -131,8 +139,6 @@ impl Readings for KernelReadings {
 
     fn maps(&self) -> Vec<MapView> {
         // An entry that goes while its neighbour is asked for starts the kernel's walk over: hence the bound.
-        let flows = self.flows.keys().take(self.max_flows as usize).filter(Result::is_ok).count();
-        let embryos = self.embryos.keys().take(self.max_embryos as usize).filter(Result::is_ok).count();
         let fragments = self.fragments.keys().take(abi::FRAGMENTS as usize).filter(Result::is_ok).count();
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let own = [
@@ -148,8 +154,8 @@ impl Readings for KernelReadings {
         .map(|(map, capacity)| (map, written.get(map).copied().unwrap_or_default(), capacity));
         own.into_iter()
             .chain([
-                ("flows", flows as u64, self.max_flows),
-                ("embryonic_flows", embryos as u64, self.max_embryos),
+                ("flows", self.flows.count(), self.flows.capacity),
+                ("embryonic_flows", self.embryos.count(), self.embryos.capacity),
                 ("fragments", fragments as u64, abi::FRAGMENTS),
                 ("rule_hits", u64::from(self.rules.load(Ordering::Relaxed)), abi::MAX_RULES),
             ])
