@@ -14,6 +14,8 @@ use super::validate::{PolicyFile, validate_after};
 
 /// Largest policy file, in bytes: four times what a Kubernetes ConfigMap holds.
 pub const MAX_FILE: u64 = 4 << 20;
+/// How often a directory that loses files meanwhile is read before it is said that they can't be.
+const TRIES: usize = 16;
 
 /// Loads every file that `paths` name: files as they are, and of directories (not of theirs) the *.yaml and *.yml files, in
 /// order of their names. Hidden entries are passed over, so that a mounted ConfigMap's `..data` is not read twice.
@@ -25,11 +27,7 @@ pub fn load(paths: &[PathBuf]) -> Result<PolicySet, Vec<Problem>> {
     let mut problems = trust::problems(paths);
     // Once more with the files in hand, should one have been replaced meanwhile.
     let (files, unread) = read_those(paths, trust::problem);
-    for problem in unread {
-        if !problems.contains(&problem) {
-            problems.push(problem);
-        }
-    }
+    unread.into_iter().for_each(|problem| note(&mut problems, problem));
     judge(&files, problems)
 }
 
@@ -52,24 +50,48 @@ fn read_those(
     let mut problems = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for path in paths {
-        match names(path) {
-            Ok(names) => {
-                // A file that is named twice is still one file.
-                for name in names.into_iter().filter(|name| seen.insert(name.clone())) {
-                    match text(&name, &objects) {
-                        Ok(text) => files.push(PolicyFile { path: Arc::new(name), text }),
-                        Err(problem) => problems.push(problem),
-                    }
-                }
-            }
-            Err(problem) => problems.push(problem),
-        }
+        let (read, bad) = read_one(path, &objects);
+        // A file that is named twice is still one file.
+        files.extend(read.into_iter().filter(|file| seen.insert(file.path.clone())));
+        bad.into_iter().for_each(|problem| note(&mut problems, problem));
     }
     if paths.is_empty() {
         problems
             .push(nowhere("no policy files are named".to_owned(), "name a file, or a directory of them".to_owned()));
     }
     (files, problems)
+}
+
+/// What stands at one path. A directory that loses a file while it is read is read again: what was taken for gone may have got
+/// another name, and a policy without it would be one that nobody wrote.
+fn read_one(path: &Path, objects: &impl Fn(&Path, &Metadata) -> Option<Problem>) -> (Vec<PolicyFile>, Vec<Problem>) {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let (mut files, mut problems, mut lost) = (Vec::new(), Vec::new(), false);
+        match names(path) {
+            Ok(names) => {
+                for name in names {
+                    match text(&name, objects) {
+                        Ok(text) => files.push(PolicyFile { path: Arc::new(name), text }),
+                        Err(problem) => {
+                            lost |= name != path && is_gone(&name);
+                            problems.push(problem);
+                        }
+                    }
+                }
+            }
+            Err(problem) => problems.push(problem),
+        }
+        if !lost || tries == TRIES {
+            return (files, problems);
+        }
+    }
+}
+
+/// Whether there is not even a link of this name.
+fn is_gone(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// The files behind one path.
@@ -149,6 +171,13 @@ fn unreadable(path: &Path, error: &io::Error) -> Problem {
         _ => "see that it is a regular file, or a directory, that can be read",
     };
     nowhere(format!("cannot read {}: {error}", path.display()), cure.to_owned())
+}
+
+/// Tells a problem once.
+fn note(problems: &mut Vec<Problem>, problem: Problem) {
+    if !problems.contains(&problem) {
+        problems.push(problem);
+    }
 }
 
 /// A problem that no place in a file is to blame for.

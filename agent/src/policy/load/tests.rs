@@ -52,6 +52,27 @@ fn a_mounted_config_map_is_read_once_through_its_links() {
 }
 
 #[test]
+fn a_directory_that_loses_files_while_it_is_read_is_read_again() {
+    let at = directory();
+    let [_, second] = ["b", "c"].map(|name| write(&at, &format!("{name}.yaml"), &GROUP.replace("NAME", name)));
+    let renamed = at.path().join("a.yaml");
+    // Before the directory's second file is opened, it has another name, under which the first listing did not have it.
+    let (files, problems) = read_those(&[at.path().to_owned()], |_, _| {
+        let _ = fs::rename(&second, &renamed);
+        None
+    });
+    assert_eq!(problems, []);
+    assert_eq!(
+        files.iter().map(|file| file.path.file_name()).collect::<Vec<_>>(),
+        [renamed.file_name(), Some("b.yaml".as_ref())]
+    );
+
+    // A link that leads nowhere is there all the same.
+    symlink("nowhere", at.path().join("d.yaml")).expect("a link");
+    assert!(only_problem(&[at.path().to_owned()]).message.contains("d.yaml"));
+}
+
+#[test]
 fn what_can_not_be_read_is_told_with_what_to_do() {
     let at = directory();
     let problem = only_problem(&[at.path().to_owned()]);
