@@ -180,7 +180,7 @@ pub struct Identity {
 const _: () = assert!(size_of::<Identity>() == 8 + 2 * MAX_IDENTITY_SLOTS + size_of::<Denied>());
 
 impl Identity {
-    /// In at least one group: ingress is denied unless a rule allows it.
+    /// In at least one group that says something of ingress or egress: ingress is denied unless a rule allows it.
     pub const GOVERNED: u16 = 1;
     /// At least one group mentions egress: egress is denied unless a rule allows it.
     pub const RESTRICTED_EGRESS: u16 = 2;
@@ -195,6 +195,8 @@ impl Identity {
 
     /// The policy has guardrails: they are asked before any rule.
     pub const GUARDED: u16 = 64;
+    /// No group mentions ingress, though one mentions egress: everything may come in.
+    pub const OPEN_INGRESS: u16 = 256;
     /// The entry of the array is in use: its number is somebody's.
     pub const KNOWN: u16 = 128;
 

@@ -125,5 +125,7 @@ named! {
         Guardrail = "guardrail",
         /// It would have been denied, but a failsafe port of the host's own traffic allows it.
         Failsafe = "failsafe",
+        /// None of the workload's groups mentions ingress, though one mentions egress: everything may come in.
+        OpenIngress = "open_ingress",
     }
 }

@@ -179,6 +179,7 @@ impl Evaluation {
         match (self.0 >> 8) as u8 {
             number if number == Reason::Rule as u8 => Reason::Rule,
             number if number == Reason::OpenEgress as u8 => Reason::OpenEgress,
+            number if number == Reason::OpenIngress as u8 => Reason::OpenIngress,
             number if number == Reason::Ungoverned as u8 => Reason::Ungoverned,
             number if number == Reason::TableFull as u8 => Reason::TableFull,
             number if number == Reason::Guardrail as u8 => Reason::Guardrail,
@@ -200,6 +201,9 @@ pub fn evaluate<T: Tables>(tables: &T, subject: Subject, peer: u32, role: Direct
     }
     if role == Direction::Egress && !subject.has(Identity::RESTRICTED_EGRESS) {
         return Evaluation::allowed(Reason::OpenEgress);
+    }
+    if role == Direction::Ingress && subject.has(Identity::OPEN_INGRESS) {
+        return Evaluation::allowed(Reason::OpenIngress);
     }
     let copy = subject.copy();
     let Some(peer) = tables.identity(&IdentityKey { identity: peer, copy }) else {

@@ -19,7 +19,7 @@ pub(super) fn group(id: u32, app: &str, peers: &[Peer]) -> SecurityGroup {
         id: GroupId(id),
         description: None,
         selector: Selector { requirements: vec![Requirement::In("app".to_owned(), vec![app.to_owned()])] },
-        ingress: vec![Rule { description: None, peers: peers.to_vec(), ports: None, origin: origin() }],
+        ingress: Some(vec![Rule { description: None, peers: peers.to_vec(), ports: None, origin: origin() }]),
         egress: None,
         mode: Mode::Enforce,
         established: Established::Revoke,
@@ -141,7 +141,7 @@ fn covers(bits: u32, net: &Address, address: &Address) -> bool {
 fn an_exact_address_carries_its_groups_and_every_cidr_that_covers_it() {
     let peers = [cidr("10.0.0.0/8"), cidr("10.0.0.0/24"), cidr("0.0.0.0/0"), cidr("::/0"), Peer::World, Peer::Host];
     let mut web = group(2, "web", &peers);
-    web.ingress[0].peers.push(Peer::Group(GroupId(3)));
+    web.ingress.as_mut().expect("rules")[0].peers.push(Peer::Group(GroupId(3)));
     let desired = compute(
         vec![web, group(3, "api", &[])],
         &[workload("web-1", "web", "10.0.0.2", Some(7)), workload("api-1", "api", "10.0.0.3", None)],

@@ -302,8 +302,14 @@ fn slots(peers: impl Iterator<Item = Peer>) -> Result<BTreeMap<Peer, u16>, TooLa
 /// What the groups of one workload together say of each direction: a denial is only audited where every group that governs
 /// the direction is in audit.
 fn flags(groups: &[&SecurityGroup]) -> u16 {
+    if !groups.iter().any(|group| group.governs()) {
+        return 0;
+    }
     let mut flags = Identity::GOVERNED;
-    if groups.iter().all(|group| group.mode == Mode::Audit) {
+    let mut ingress = groups.iter().filter(|group| group.ingress.is_some()).peekable();
+    if ingress.peek().is_none() {
+        flags |= Identity::OPEN_INGRESS;
+    } else if ingress.all(|group| group.mode == Mode::Audit) {
         flags |= Identity::AUDIT_INGRESS;
     }
     if groups.iter().any(|group| group.established == Established::Keep) {

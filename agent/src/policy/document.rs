@@ -2,6 +2,7 @@
 
 mod decode;
 mod field;
+pub mod network_policy;
 pub mod schema;
 
 use std::fmt;

@@ -43,8 +43,9 @@ pub struct SecurityGroup {
     pub description: Option<String>,
     /// Which workloads are members.
     pub selector: Selector,
-    /// Rules for what members receive. Members are governed for ingress whether there are rules or not.
-    pub ingress: Vec<Rule>,
+    /// Rules for what members receive; `None` where the group does not mention ingress, as only what stands for a NetworkPolicy
+    /// or one of its peers can.
+    pub ingress: Option<Vec<Rule>>,
     /// Rules for what members send; `None` where the group does not mention egress, which then stays open.
     pub egress: Option<Vec<Rule>>,
     /// Whether denials are enforced.
@@ -59,10 +60,21 @@ impl SecurityGroup {
     /// The rules of one direction, with their index.
     pub fn rules(&self, direction: Direction) -> impl Iterator<Item = (usize, &Rule)> {
         let rules = match direction {
-            Direction::Ingress => self.ingress.as_slice(),
-            Direction::Egress => self.egress.as_deref().unwrap_or_default(),
+            Direction::Ingress => &self.ingress,
+            Direction::Egress => &self.egress,
         };
-        rules.iter().enumerate()
+        rules.iter().flatten().enumerate()
+    }
+
+    /// The rules of both directions.
+    pub fn all_rules(&self) -> impl Iterator<Item = &Rule> {
+        self.ingress.iter().chain(&self.egress).flatten()
+    }
+
+    /// Whether it says anything of what its members receive or send: a group that does not only names them for others' rules.
+    #[must_use]
+    pub const fn governs(&self) -> bool {
+        self.ingress.is_some() || self.egress.is_some()
     }
 }
 

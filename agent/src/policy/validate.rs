@@ -8,6 +8,7 @@ mod group_id;
 mod guardrail;
 mod index;
 mod names;
+mod network_policy;
 mod port;
 mod rule;
 mod selector;
@@ -17,6 +18,8 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use self::network_policy::{ReadPolicy, groups};
+use super::document::network_policy as kubernetes;
 use super::document::{
     API_VERSION, AddressGroupSpec, Document, Field, GuardrailSpec, Metadata, SecurityGroupSpec, Texts, WorkloadSpec,
     decode, shorten,
@@ -71,6 +74,7 @@ struct Documents<'a> {
     guardrails: Vec<Read<'a, GuardrailSpec>>,
     workloads: Vec<Read<'a, WorkloadSpec>>,
     addresses: Vec<Read<'a, AddressGroupSpec>>,
+    network_policies: Vec<ReadPolicy<'a>>,
 }
 
 /// What the parts of a document are judged by.
@@ -99,7 +103,11 @@ impl Set<'_> {
                 }
             }
         }
-        let nodes = || trees.iter().flat_map(|(report, tree)| tree.documents().map(|node| (*report, node)));
+        let nodes = || {
+            trees.iter().flat_map(|(report, tree)| {
+                tree.documents().flat_map(network_policy::listed).map(|node| (*report, node))
+            })
+        };
         // A file that an editor has emptied to write it anew must not set every workload free for that moment.
         if let (true, true, Some(file)) = (nodes().next().is_none(), self.complete, files.first()) {
             let cure = "add at least one document; to enforce nothing, stop the agent and use `bulkhead detach`";
@@ -118,6 +126,7 @@ impl Set<'_> {
             guardrails: guardrail::guardrails(&documents.guardrails, &index),
             workloads: workload::workloads(&documents.workloads),
         };
+        policy.groups.extend(groups(&documents.network_policies, &index));
         policy.groups.sort_by(|one, other| one.name.cmp(&other.name));
         policy.guardrails.sort_by(|one, other| one.name.cmp(&other.name));
         policy.workloads.sort_by(|one, other| one.name.cmp(&other.name));
@@ -125,7 +134,7 @@ impl Set<'_> {
     }
 }
 
-const KINDS: [&str; 4] = ["SecurityGroup", "Guardrail", "AddressGroup", "Workload"];
+const KINDS: [&str; 5] = ["SecurityGroup", "Guardrail", "AddressGroup", "Workload", kubernetes::KIND];
 
 /// Reads one document into its kind's shape; `None` where it could not be told what it declares.
 fn read<'a>(node: Node<'a>, report: Reporter<'a>, documents: &mut Documents<'a>) -> Option<()> {
@@ -135,13 +144,17 @@ fn read<'a>(node: Node<'a>, report: Reporter<'a>, documents: &mut Documents<'a>)
         return None;
     }
     let field = |name: &str| node.fields().find(|(key, _)| key.raw() == name).map(|(_, value)| value);
+    let is_kubernetes = field("kind").is_some_and(|kind| kind.raw() == kubernetes::KIND);
+    let expected = if is_kubernetes { kubernetes::API_VERSION } else { API_VERSION };
     match field("apiVersion") {
         None => {
-            report.add(node.mark(), "this document has no `apiVersion`", format!("add `apiVersion: {API_VERSION}`"));
+            report.add(node.mark(), "this document has no `apiVersion`", format!("add `apiVersion: {expected}`"));
         }
-        Some(version) if version.value() == Value::Text && version.raw() != API_VERSION => {
-            let message = format!("`{}` is no version of Bulkhead's policy language", shorten(version.raw()));
-            report.add(version.mark(), message, format!("write `{API_VERSION}`"));
+        Some(version) if version.value() == Value::Text && version.raw() != expected => {
+            let whose =
+                if is_kubernetes { "of NetworkPolicy that is understood" } else { "of Bulkhead's policy language" };
+            let message = format!("`{}` is no version {whose}", shorten(version.raw()));
+            report.add(version.mark(), message, format!("write `{expected}`"));
         }
         // Whatever it is instead, reading the document reports it.
         Some(_) => {}
@@ -155,6 +168,10 @@ fn read<'a>(node: Node<'a>, report: Reporter<'a>, documents: &mut Documents<'a>)
         "SecurityGroup" => documents.groups.push(outer(node, report, "selector: {}")?),
         "Guardrail" => documents.guardrails.push(outer(node, report, "deny")?),
         "Workload" => documents.workloads.push(outer(node, report, "cgroup, interface or addresses")?),
+        kubernetes::KIND => {
+            let document = decode(node, report)?;
+            documents.network_policies.push(ReadPolicy { mark: node.mark(), report, document });
+        }
         "AddressGroup" => documents.addresses.push(outer(node, report, "cidrs")?),
         other => {
             let cure = match nearest(other, KINDS) {

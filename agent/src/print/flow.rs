@@ -55,6 +55,7 @@ fn why(flow: &FlowView) -> String {
         "rule" => "a rule allows it".to_owned(),
         "established" => "the flow was allowed before".to_owned(),
         "open_egress" => "none of its groups mentions egress".to_owned(),
+        "open_ingress" => "none of its groups mentions ingress".to_owned(),
         "guardrail" => "a guardrail denies it".to_owned(),
         "ungoverned" => "the workload is in no group".to_owned(),
         "related" => "an ICMP error about an allowed flow".to_owned(),

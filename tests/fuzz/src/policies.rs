@@ -43,7 +43,7 @@ fn check_policy(policy: &PolicySet, files: &[PolicyFile]) {
         check_problem(&warning, files);
     }
     let origins = policy.groups.iter().flat_map(|group| {
-        let rules = group.ingress.iter().chain(group.egress.iter().flatten());
+        let rules = group.all_rules();
         rules.map(|rule| &rule.origin).chain([&group.origin])
     });
     let rails =

@@ -27,8 +27,7 @@ pub fn shrink(case: &Case, mut fails: impl FnMut(&Case) -> bool) -> Case {
 fn size(case: &Case) -> usize {
     let world = |world: &World| {
         let rules = |group: &SecurityGroup| {
-            let entries = group.ingress.iter().chain(group.egress.iter().flatten());
-            entries.map(|rule| 1 + rule.peers.len() + rule.ports.as_ref().map_or(0, Vec::len)).sum::<usize>()
+            group.all_rules().map(|rule| 1 + rule.peers.len() + rule.ports.as_ref().map_or(0, Vec::len)).sum::<usize>()
         };
         let entries = world.policy.guardrails.iter().map(|guardrail| guardrail.entries.len()).sum::<usize>();
         world.workloads.len()
@@ -136,7 +135,7 @@ fn attempt_rules(
     let mut smaller = case.clone();
     let Some(world) = worlds(&mut smaller).nth(number) else { return };
     let Some(group) = world.policy.groups.get_mut(group) else { return };
-    let rules = if is_ingress { Some(&mut group.ingress) } else { group.egress.as_mut() };
+    let rules = if is_ingress { group.ingress.as_mut() } else { group.egress.as_mut() };
     if rules.is_some_and(change) && fails(&smaller) {
         *case = smaller;
     }

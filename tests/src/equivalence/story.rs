@@ -79,7 +79,7 @@ fn tell_world(text: &mut String, world: &World) {
             group.established,
             if members.is_empty() { "nobody".to_owned() } else { members.join(", ") }
         );
-        tell_rules(text, "ingress", Some(&group.ingress));
+        tell_rules(text, "ingress", group.ingress.as_ref());
         tell_rules(text, "egress", group.egress.as_ref());
     }
     for guardrail in &world.policy.guardrails {

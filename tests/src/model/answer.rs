@@ -48,6 +48,7 @@ pub(super) fn answer(ruling: &Ruling, established: bool) -> Answer {
         Ruling::Ungoverned => Answer::new(Verdict::Allow, &[Reason::Ungoverned]),
         Ruling::Unidentified { denies: false } => Answer::allow(Reason::Unidentified),
         Ruling::Unidentified { denies: true } => Answer::new(Verdict::Deny, &[Reason::Unidentified]),
+        Ruling::OpenIngress => Answer::new(Verdict::Allow, &[Reason::OpenIngress]),
         Ruling::OpenEgress => Answer::new(Verdict::Allow, &[Reason::OpenEgress]),
         Ruling::Failsafe => Answer::new(Verdict::Allow, &[Reason::Failsafe]),
         Ruling::Allowed(rules) => Answer { verdict: Verdict::Allow, reasons: vec![Reason::Rule], rules: rules.clone() },

@@ -25,6 +25,8 @@ pub enum Ruling {
     },
     /// None of its groups mentions egress.
     OpenEgress,
+    /// None of its groups mentions ingress, though one mentions egress.
+    OpenIngress,
     /// None allows it, but a failsafe port does.
     Failsafe,
     /// These rules allow it.
@@ -52,6 +54,7 @@ impl Ruling {
             Self::Ungoverned
             | Self::Unidentified { denies: false }
             | Self::OpenEgress
+            | Self::OpenIngress
             | Self::Failsafe
             | Self::Allowed(_) => 2,
         }
@@ -91,11 +94,14 @@ impl Model {
             return Ruling::Guarded(denying);
         }
         let groups = self.groups_of(subject.workload);
-        if groups.is_empty() {
+        if groups.iter().all(|group| group.ingress.is_none() && group.egress.is_none()) {
             return Ruling::Ungoverned;
         }
-        if subject.direction == Direction::Egress && groups.iter().all(|group| group.egress.is_none()) {
-            return Ruling::OpenEgress;
+        if groups.iter().all(|group| !mentions(group, subject.direction)) {
+            return match subject.direction {
+                Direction::Ingress => Ruling::OpenIngress,
+                Direction::Egress => Ruling::OpenEgress,
+            };
         }
         let mut allowing = Vec::new();
         for group in &groups {
@@ -146,12 +152,11 @@ impl Model {
     /// What a denial comes to for the subject; `None` where nothing governs it.
     pub(super) fn denial(&self, subject: Subject) -> Option<Verdict> {
         let groups = self.groups_of(subject.workload);
-        if groups.is_empty() {
+        if groups.iter().all(|group| group.ingress.is_none() && group.egress.is_none()) {
             return None;
         }
-        let governing: Vec<_> =
-            groups.iter().filter(|group| subject.direction == Direction::Ingress || group.egress.is_some()).collect();
-        // An undecidable packet of a workload with open egress: nobody in audit speaks for it.
+        let governing: Vec<_> = groups.iter().filter(|group| mentions(group, subject.direction)).collect();
+        // An undecidable packet of a workload with an open direction: nobody in audit speaks for it.
         let audit = !governing.is_empty() && governing.iter().all(|group| group.mode == Mode::Audit);
         Some(if audit { Verdict::Audit } else { Verdict::Deny })
     }
@@ -198,6 +203,13 @@ impl Model {
             }
             Peer::Host => self.world.host.contains(&address),
         }
+    }
+}
+
+fn mentions(group: &SecurityGroup, direction: Direction) -> bool {
+    match direction {
+        Direction::Ingress => group.ingress.is_some(),
+        Direction::Egress => group.egress.is_some(),
     }
 }
 

@@ -34,13 +34,13 @@ fn workload(name: &str, address: &str) -> Workload {
     }
 }
 
-fn group(name: &str, id: u32, ingress: Vec<Rule>, egress: Option<Vec<Rule>>) -> SecurityGroup {
+fn group(name: &str, id: u32, ingress: impl Into<Option<Vec<Rule>>>, egress: Option<Vec<Rule>>) -> SecurityGroup {
     SecurityGroup {
         name: name.to_owned(),
         id: GroupId(id),
         description: None,
         selector: Selector { requirements: vec![Requirement::In("app".to_owned(), vec![name.to_owned()])] },
-        ingress,
+        ingress: ingress.into(),
         egress,
         mode: Mode::Enforce,
         established: Established::Revoke,
@@ -107,7 +107,7 @@ fn a_flow_needs_both_ends_and_its_replies_pass() {
 #[test]
 fn the_sender_side_says_nothing_for_the_receiver() {
     let mut model = shop();
-    model.world.policy.groups[1].ingress.clear();
+    model.world.policy.groups[1].ingress = Some(Vec::new());
     assert_eq!(model.judge(&tcp(leaves("web"), WEB, API, SYN), 0.0).verdict, Verdict::Allow);
     assert_eq!(model.judge(&tcp(reaches("api"), WEB, API, SYN), 0.0).verdict, Verdict::Deny);
 }
@@ -118,7 +118,7 @@ fn a_change_holds_at_the_next_packet_unless_the_group_keeps() {
         let mut model = shop();
         model.world.policy.groups[1].established = established;
         assert_eq!(model.judge(&tcp(reaches("api"), WEB, API, SYN), 0.0).verdict, Verdict::Allow);
-        model.world.policy.groups[1].ingress.clear();
+        model.world.policy.groups[1].ingress = Some(Vec::new());
         assert_eq!(model.judge(&tcp(reaches("api"), WEB, API, ACK), 1.0).verdict, after);
         // A new flow is denied either way.
         assert_eq!(model.judge(&tcp(reaches("api"), ("10.0.0.1", 9), API, SYN), 1.0).verdict, Verdict::Deny);
@@ -150,7 +150,7 @@ fn egress_that_nobody_mentions_is_open_and_an_empty_one_is_shut() {
 #[test]
 fn an_address_that_its_workload_left_is_not_the_worlds_until_somebody_has_it() {
     let mut model = shop();
-    model.world.policy.groups[1].ingress = vec![rule(Peer::World, 6, 80)];
+    model.world.policy.groups[1].ingress = Some(vec![rule(Peer::World, 6, 80)]);
     let mut world = model.world.clone();
     world.workloads.remove(0);
     model.change(&world);
@@ -158,7 +158,7 @@ fn an_address_that_its_workload_left_is_not_the_worlds_until_somebody_has_it() {
     assert_eq!(verdict(&mut model, ("192.0.2.7", 4_000)), Verdict::Allow);
     assert_eq!(verdict(&mut model, WEB), Verdict::Deny);
 
-    world.policy.groups[1].ingress = vec![rule(Peer::Group(GroupId(1)), 6, 80)];
+    world.policy.groups[1].ingress = Some(vec![rule(Peer::Group(GroupId(1)), 6, 80)]);
     world.workloads.push(workload("web", "10.0.0.1"));
     model.change(&world);
     assert_eq!(verdict(&mut model, WEB), Verdict::Allow);
@@ -203,7 +203,7 @@ fn what_was_promised_to_a_workload_ends_when_it_leaves_though_it_comes_back() {
     model.world.policy.groups[1].established = Established::Keep;
     assert_eq!(model.judge(&tcp(reaches("api"), WEB, API, SYN), 0.0).verdict, Verdict::Allow);
     let mut world = model.world.clone();
-    world.policy.groups[1].ingress.clear();
+    world.policy.groups[1].ingress = Some(Vec::new());
     model.change(&world);
     let next = tcp(reaches("api"), WEB, API, ACK);
     assert_eq!(model.clone().judge(&next, 1.0).verdict, Verdict::Allow);

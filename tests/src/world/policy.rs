@@ -83,11 +83,12 @@ pub(super) fn change(random: &mut Random, policy: &mut PolicySet) {
         2 => group.established = established(random),
         3 => group.egress = egress(random),
         4 => group.selector = selector(random),
-        5 => group.ingress.push(rule(random)),
-        6 => group.ingress.clear(),
-        7 if !group.ingress.is_empty() => {
-            let rule = random.below(group.ingress.len());
-            group.ingress.remove(rule);
+        5 => group.ingress.get_or_insert_default().push(rule(random)),
+        6 => group.ingress = if random.chance(50) { None } else { Some(Vec::new()) },
+        7 if group.ingress.as_ref().is_some_and(|rules| !rules.is_empty()) => {
+            let rules = group.ingress.as_mut().expect("looked at");
+            let rule = random.below(rules.len());
+            rules.remove(rule);
         }
         _ => {
             if let Some(rules) = &mut group.egress {
@@ -105,7 +106,8 @@ fn group(random: &mut Random, id: u32) -> SecurityGroup {
         id: GroupId(id),
         description: None,
         selector: selector(random),
-        ingress: rules(random),
+        // Some stand for a NetworkPolicy of egress alone, or for a peer of one.
+        ingress: random.chance(80).then(|| rules(random)),
         egress: egress(random),
         mode: mode(random),
         established: established(random),

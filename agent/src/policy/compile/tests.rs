@@ -16,13 +16,13 @@ fn rule(peers: &[Peer], ports: Option<&[PortMatch]>) -> Rule {
     Rule { description: None, peers: peers.to_vec(), ports: ports.map(<[_]>::to_vec), origin: origin() }
 }
 
-fn group(id: u32, ingress: Vec<Rule>, egress: Option<Vec<Rule>>) -> SecurityGroup {
+fn group(id: u32, ingress: impl Into<Option<Vec<Rule>>>, egress: Option<Vec<Rule>>) -> SecurityGroup {
     SecurityGroup {
         name: format!("g{id}"),
         id: GroupId(id),
         description: None,
         selector: Selector::default(),
-        ingress,
+        ingress: ingress.into(),
         egress,
         mode: Mode::Enforce,
         established: Established::Revoke,
@@ -96,7 +96,7 @@ fn ten_thousand_local_groups_with_ten_rules_each_fit() {
         let port =
             |index: u32| PortMatch::Ports { protocol: 6, first: 8_000 + index as u16, last: 8_000 + index as u16 };
         let peer = |index: u32| Peer::Group(GroupId((id * 7 + index * 13) % GROUPS));
-        (0..10).map(|index| rule(&[peer(index)], Some(&[port(index)]))).collect()
+        (0..10).map(|index| rule(&[peer(index)], Some(&[port(index)]))).collect::<Vec<_>>()
     };
     let groups = (0..GROUPS).map(|id| group(id, rules(id), None)).collect();
     let policy = PolicySet { groups, ..PolicySet::default() };
@@ -120,6 +120,13 @@ fn audit_holds_only_where_every_governing_group_is_in_audit() {
         (vec![both(1)], Identity::GOVERNED | Identity::RESTRICTED_EGRESS),
         (
             vec![audit(both(1)), ingress_only(2)],
+            Identity::GOVERNED | Identity::RESTRICTED_EGRESS | Identity::AUDIT_EGRESS,
+        ),
+        (vec![group(1, None, Some(vec![]))], Identity::GOVERNED | Identity::OPEN_INGRESS | Identity::RESTRICTED_EGRESS),
+        (vec![group(1, None, None)], 0),
+        (vec![group(1, None, None), ingress_only(2)], Identity::GOVERNED),
+        (
+            vec![audit(group(1, None, Some(vec![]))), ingress_only(2)],
             Identity::GOVERNED | Identity::RESTRICTED_EGRESS | Identity::AUDIT_EGRESS,
         ),
         (vec![both(1), audit(ingress_only(2))], Identity::GOVERNED | Identity::RESTRICTED_EGRESS),

@@ -11,7 +11,7 @@ pub(super) fn group(read: &Read<'_, SecurityGroupSpec>, index: &Index) -> Option
     let (mark, spec) = read.document.spec.marked()?;
     check_id(spec, context);
     let selector = selector::selector(&spec.selector, mark, context);
-    let ingress: Vec<Rule> = list(&spec.ingress, |mark, rule| rule::ingress(mark, rule, context)).unwrap_or_default();
+    let ingress = list(&spec.ingress, |mark, rule| rule::ingress(mark, rule, context));
     let egress = list(&spec.egress, |mark, rule| rule::egress(mark, rule, context));
     let (_, name) = read.name()?;
     Some(SecurityGroup {
@@ -19,7 +19,7 @@ pub(super) fn group(read: &Read<'_, SecurityGroupSpec>, index: &Index) -> Option
         id: *index.groups.get(name)?,
         description: spec.description.get().cloned(),
         selector: selector?,
-        ingress,
+        ingress: Some(ingress.unwrap_or_default()),
         egress,
         mode: match spec.mode.get() {
             Some(ModeName::Audit) => Mode::Audit,

@@ -35,6 +35,17 @@ pub(super) fn check_name(name: &str) -> Result<(), Wrong> {
     Err((message, cure))
 }
 
+/// Whether `name` may name an object that Kubernetes keeps.
+pub(super) fn check_subdomain(name: &str) -> Result<(), Wrong> {
+    if is_dns_subdomain(name) {
+        return Ok(());
+    }
+    Err((
+        format!("`{}` is no name of a Kubernetes object", crate::policy::document::shorten(name)),
+        "use lower-case letters, digits and `-`, with `.` between the parts, at most 253".to_owned(),
+    ))
+}
+
 /// Whether `key` may be the key of a label.
 pub(super) fn check_key(key: &str) -> Result<(), Wrong> {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));

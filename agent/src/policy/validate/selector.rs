@@ -17,6 +17,11 @@ pub(super) fn selector(field: &Field<LabelSelector>, spec: Mark, context: Contex
         Field::Refused(_) => return None,
         Field::Is(_, selector) => selector,
     };
+    Some(Selector { requirements: requirements(selector, context) })
+}
+
+/// What a selector requires.
+pub(super) fn requirements(selector: &LabelSelector, context: Context<'_>) -> Vec<Requirement> {
     check_labels(&selector.match_labels, context.report, check_selected);
     let labels = selector.match_labels.get().map(|texts| texts.0.as_slice()).unwrap_or_default();
     let labels =
@@ -26,7 +31,7 @@ pub(super) fn selector(field: &Field<LabelSelector>, spec: Mark, context: Contex
         .iter()
         .filter_map(|entry| entry.marked())
         .filter_map(|(mark, expression)| requirement(mark, expression, context));
-    Some(Selector { requirements: labels.chain(expressions).collect() })
+    labels.chain(expressions).collect()
 }
 
 fn requirement(mark: Mark, expression: &Expression, context: Context<'_>) -> Option<Requirement> {

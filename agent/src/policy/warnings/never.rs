@@ -20,7 +20,7 @@ pub(super) fn entries(policy: &PolicySet, warnings: &mut Vec<Problem>) {
         }
     };
     for group in &policy.groups {
-        for rule in group.ingress.iter().chain(group.egress.iter().flatten()) {
+        for rule in group.all_rules() {
             check("rule", &rule.origin, [Some(&rule.peers), None], rule.ports.as_deref());
         }
     }
@@ -31,6 +31,9 @@ pub(super) fn entries(policy: &PolicySet, warnings: &mut Vec<Problem>) {
 
 /// Why nothing matches; `None` for a side or ports is anything.
 fn never(sides: [Option<&[Peer]>; 2], ports: Option<&[PortMatch]>, nobody: &BTreeSet<GroupId>) -> Option<&'static str> {
+    if ports.is_some_and(<[_]>::is_empty) {
+        return Some("it names its ports by names, which are not known here");
+    }
     let empty = |peer: &Peer| matches!(peer, Peer::Group(id) if nobody.contains(id));
     if sides.into_iter().flatten().any(|side| side.iter().all(empty)) {
         return Some("the selectors of the groups that it names match no workload");

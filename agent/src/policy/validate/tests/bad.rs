@@ -70,7 +70,7 @@ fn the_outer_shape_is_checked_field_by_field() {
     );
     check(
         "apiVersion: bulkhead.dev/v1alpha1\nkind: Deployment\n",
-        &[(2, 7, "no kind", "`SecurityGroup`, `Guardrail`, `AddressGroup` or `Workload`")],
+        &[(2, 7, "no kind", "`SecurityGroup`, `Guardrail`, `AddressGroup`, `Workload` or `NetworkPolicy`")],
     );
     check(
         &(group("selector: {}") + "status: {}\nmetdata: {}\n"),

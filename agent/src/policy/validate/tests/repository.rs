@@ -51,7 +51,7 @@ fn every_rule_of_the_shop_has_a_description() {
     let policy = expect(load(&[repository().join("policies/shop.yaml")]));
     let ids: Vec<(&str, u32)> = policy.groups.iter().map(|group| (group.name.as_str(), group.id.0)).collect();
     assert_eq!(ids, [("api", 200), ("batch", 400), ("db", 300), ("web", 100)]);
-    for rule in policy.groups.iter().flat_map(|group| group.ingress.iter().chain(group.egress.iter().flatten())) {
+    for rule in policy.groups.iter().flat_map(SecurityGroup::all_rules) {
         assert!(rule.description.is_some(), "{}", rule.origin);
     }
 }
