@@ -5,7 +5,7 @@
 pub mod health;
 mod kernel;
 pub mod listener;
-mod process;
+pub(crate) mod process;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Tables that are full of flows, and events that are lost: said in the log when it begins and when it is over, and in the
+//! Tables that are full of flows, events that are lost, and file descriptors that run out: said in the log when it begins and when it is over, and in the
 //! status in between.
 //!
 //! Flows that are forgotten stay in their table until their room is needed, so that a table with an entry in every place is how
@@ -7,11 +7,13 @@
 //! Tables that the agent writes are not looked at: there the kernel refuses what does not fit, which is told at once.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::kernel::Readings;
 use crate::kernel::readings::KernelReadings;
+use crate::metrics::process::{most_files, open_files};
 use crate::view::MapView;
 
 /// How often it is looked: a full table takes a long walk.
@@ -26,6 +28,8 @@ const GIVING_WAY: [(&str, &str); 2] = [
     ),
 ];
 
+/// File descriptors that are few: a listener and a link or two need as many at once.
+const FEW_FILES: u64 = 4;
 /// Entries that each CPU keeps free of a full table, for itself (`LOCAL_FREE_TARGET` in kernel/bpf/bpf_lru_list.c).
 const FREE_PER_CPU: u64 = 128;
 
@@ -61,9 +65,10 @@ impl Pressure {
         let (readings, seen) = (readings.clone(), self.seen.clone());
         tokio::task::spawn_blocking(move || {
             let (flows, lost) = (readings.remembered(), readings.events_lost());
+            let files = files(open_files(), most_files());
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
             match flows {
-                Ok(flows) => seen.take(&flows, lost, aya::util::nr_cpus().map_or(1, |cpus| cpus as u64)),
+                Ok(flows) => seen.take(&flows, lost, aya::util::nr_cpus().map_or(1, |cpus| cpus as u64), files),
                 Err(error) => tracing::warn!(%error, "the kernel does not say how full the tables of flows are"),
             }
             seen.is_looking = false;
@@ -72,8 +77,9 @@ impl Pressure {
 }
 
 impl Seen {
-    fn take(&mut self, maps: &[MapView], lost: u64, cpus: u64) {
+    fn take(&mut self, maps: &[MapView], lost: u64, cpus: u64, files: Option<String>) {
         let mut warnings = BTreeMap::new();
+        warnings.extend(files.map(|warning| ("files", warning)));
         for (name, meaning) in GIVING_WAY {
             if let Some(map) = maps.iter().find(|map| map.map == name && is_full(map, cpus)) {
                 warnings.insert(name, format!("the table {name} is full ({} entries): {meaning}", map.capacity));
@@ -92,10 +98,24 @@ impl Seen {
             tracing::warn!("{warning}");
         }
         for what in self.warnings.keys().filter(|what| !warnings.contains_key(*what)) {
-            tracing::info!("{what}: there is room again, none are lost");
+            tracing::info!("{what}: there is room again, none are lost or missing");
         }
         self.warnings = warnings;
     }
+}
+
+/// What there is to say where no more than a few file descriptors are left.
+fn files(open: io::Result<u64>, most: io::Result<u64>) -> Option<String> {
+    let few = match (open, most) {
+        (Ok(open), Ok(most)) => most.saturating_sub(open) < FEW_FILES,
+        (Err(error), _) => error.raw_os_error() == Some(libc::EMFILE),
+        _ => false,
+    };
+    few.then(|| {
+        "file descriptors run out: what is enforced stays so, but who asks may wait, and a new link may get no program; give the \
+         agent more (LimitNOFILE=), and see who holds its connections"
+            .to_owned()
+    })
 }
 
 /// Whether entries give way, as far as the number of entries says. Of a small table half may be kept free.
@@ -115,11 +135,19 @@ mod tests {
     #[test]
     fn a_table_that_is_full_is_told_of_until_it_has_room() {
         let mut seen = Seen::default();
-        seen.take(&[map("flows", 99_000, 100_000), map("embryonic_flows", 10, 50_000)], 0, 2);
+        seen.take(&[map("flows", 99_000, 100_000), map("embryonic_flows", 10, 50_000)], 0, 2, None);
         assert!(seen.warnings["flows"].contains("is full"), "{seen:?}");
         assert_eq!(seen.warnings.len(), 1, "{seen:?}");
-        seen.take(&[map("flows", 90_000, 100_000)], 0, 2);
+        seen.take(&[map("flows", 90_000, 100_000)], 0, 2, None);
         assert!(seen.warnings.is_empty(), "{seen:?}");
+    }
+
+    #[test]
+    fn file_descriptors_that_run_out_are_told_of_also_where_none_is_left_to_look_with() {
+        assert!(files(Ok(10), Ok(1_024)).is_none());
+        assert!(files(Ok(1_022), Ok(1_024)).is_some_and(|warning| warning.contains("LimitNOFILE")));
+        assert!(files(Err(io::Error::from_raw_os_error(libc::EMFILE)), Ok(1_024)).is_some());
+        assert!(files(Err(io::ErrorKind::NotFound.into()), Ok(1_024)).is_none());
     }
 
     #[test]
@@ -132,11 +160,11 @@ mod tests {
     #[test]
     fn events_are_lost_as_long_as_their_number_grows_and_not_for_what_an_earlier_agent_lost() {
         let mut seen = Seen::default();
-        seen.take(&[], 70, 2);
+        seen.take(&[], 70, 2, None);
         assert!(seen.warnings.is_empty());
-        seen.take(&[], 75, 2);
+        seen.take(&[], 75, 2, None);
         assert!(seen.warnings["events"].contains("lost, 5 in"), "{seen:?}");
-        seen.take(&[], 75, 2);
+        seen.take(&[], 75, 2, None);
         assert!(seen.warnings.is_empty());
     }
 }

@@ -3,8 +3,9 @@
 //! What /proc does not say is left out of the scrape.
 
 use std::collections::HashMap;
-use std::fs;
+use std::{fs, io};
 
+use nix::sys::resource::{Resource, getrlimit};
 use nix::time::{ClockId, clock_gettime};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, Metric, MetricFamily, MetricType};
@@ -17,6 +18,7 @@ const RESIDENT: (&str, &str) = ("process_resident_memory_bytes", "Resident memor
 const VIRTUAL: (&str, &str) = ("process_virtual_memory_bytes", "Virtual memory of the agent, in bytes.");
 const THREADS: (&str, &str) = ("process_threads", "Threads of the agent.");
 const OPEN_FILES: (&str, &str) = ("process_open_fds", "File descriptors that the agent has open.");
+const MOST_FILES: (&str, &str) = ("process_max_fds", "File descriptors that the agent may have open.");
 
 /// Reads /proc/self when Prometheus asks.
 pub(super) struct ProcessCollector {
@@ -31,7 +33,10 @@ impl ProcessCollector {
             Desc::new(name.to_owned(), help.to_owned(), Vec::new(), HashMap::new())
                 .expect("literals that Prometheus accepts")
         };
-        Self { started, descriptions: [START, CPU, RESIDENT, VIRTUAL, THREADS, OPEN_FILES].map(describe).into() }
+        Self {
+            started,
+            descriptions: [START, CPU, RESIDENT, VIRTUAL, THREADS, OPEN_FILES, MOST_FILES].map(describe).into(),
+        }
     }
 }
 
@@ -46,20 +51,37 @@ impl Collector for ProcessCollector {
         #[expect(clippy::cast_precision_loss, reason = "Prometheus has doubles only")]
         let cpu = cpu.map(|time| time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9);
         #[expect(clippy::cast_precision_loss, reason = "Prometheus has doubles only")]
-        // The directory that is being read is open as well.
-        let files = fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count().saturating_sub(1) as f64);
+        let number = |of: io::Result<u64>| of.ok().map(|number| number as f64);
         [
             gauge(START, Some(self.started)),
             counter(CPU, cpu),
             gauge(RESIDENT, field(&status, "VmRSS:").map(|kibibytes| kibibytes * 1024.0)),
             gauge(VIRTUAL, field(&status, "VmSize:").map(|kibibytes| kibibytes * 1024.0)),
             gauge(THREADS, field(&status, "Threads:")),
-            gauge(OPEN_FILES, files),
+            gauge(OPEN_FILES, number(open_files())),
+            gauge(MOST_FILES, number(most_files())),
         ]
         .into_iter()
         .flatten()
         .collect()
     }
+}
+
+/// File descriptors that are open.
+///
+/// # Errors
+/// There is none left to look with, or no /proc.
+pub(crate) fn open_files() -> io::Result<u64> {
+    // The directory that is being read is open as well.
+    fs::read_dir("/proc/self/fd").map(|entries| entries.count().saturating_sub(1) as u64)
+}
+
+/// File descriptors that may be open.
+///
+/// # Errors
+/// The kernel does not say.
+pub(crate) fn most_files() -> io::Result<u64> {
+    Ok(getrlimit(Resource::RLIMIT_NOFILE)?.0)
 }
 
 /// The number after `name` in /proc/self/status.

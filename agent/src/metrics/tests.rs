@@ -123,6 +123,7 @@ fn the_process_shows_its_memory_and_files() {
         "process_resident_memory_bytes",
         "process_virtual_memory_bytes",
         "process_open_fds",
+        "process_max_fds",
         "process_threads",
         "process_cpu_seconds_total",
         "process_start_time_seconds",

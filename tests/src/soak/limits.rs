@@ -1,7 +1,7 @@
 //! An agent that lacks something: file descriptors, memory, room on the disk, or the kernel's notices.
 //!
-//! What is enforced stays so, the lack is told by whatever can still tell it, and it is over when there is enough again. Of the
-//! wall clock the agent only tells the time, so that one that jumps changes nothing; setting it is nothing for a test.
+//! What is enforced stays so, the lack is told by whatever can still tell it, and it is over when there is enough again. A
+//! wall clock that jumps is another test's, in emulation: it is the whole machine's.
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -91,7 +91,7 @@ fn descriptors() -> Vec<Figure> {
         let site = scene.lab.shared_site();
         move || agent::run(&site, &["status"]).expect("the agent's binary can be started")
     });
-    std::thread::sleep(Duration::from_millis(500));
+    agent.eventually("the lack is told in the log", || agent.log().contains("file descriptors run out").then_some(()));
     scene.goes_on(&agent);
     let began = Instant::now();
     drop(held);
@@ -100,6 +100,8 @@ fn descriptors() -> Vec<Figure> {
     agent.eventually("the agent enforces all it should", || agent.status().enforcing.then_some(()));
     let healed = began.elapsed();
     scene.is_mute(&agent, &mute);
+    let is_warned = || agent.status().warnings.iter().any(|warning| warning.contains("file descriptors run out"));
+    agent.eventually("the warning goes with the lack", || (!is_warned()).then_some(()));
     let log = agent.log();
     assert!(log.contains("os error 24"), "the lack is not told: {answer:?}\n{}", agent.dump());
     vec![Figure::told("file descriptors: healed after", rounded(healed.as_secs_f64()), "s")]
