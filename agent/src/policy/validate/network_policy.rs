@@ -121,10 +121,10 @@ fn policy(
             "add `podSelector: {matchLabels: {KEY: VALUE}}`, or `podSelector: {}` for every pod of the namespace";
         context.report.add(mark, "this NetworkPolicy has no `podSelector`", cure);
     }
-    let (_, selector) = spec.pod_selector.marked()?;
-    let mut selecting = vec![Requirement::In(NAMESPACE.to_owned(), vec![namespace.to_owned()])];
-    selecting.extend(requirements(selector, context));
-
+    let selecting = spec.pod_selector.get().map(|selector| {
+        let of_namespace = Requirement::In(NAMESPACE.to_owned(), vec![namespace.to_owned()]);
+        [of_namespace].into_iter().chain(requirements(selector, context)).collect()
+    });
     let origin = context.report.origin(read.mark);
     let mut peers = Peers { namespace, context, groups: peers, origin: &origin };
     let ingress = spec.ingress.get().into_iter().flatten().filter_map(Field::marked);
@@ -150,7 +150,7 @@ fn policy(
         id: group_id::derived(&name),
         name,
         description: None,
-        selector: Selector { requirements: selecting },
+        selector: Selector { requirements: selecting? },
         ingress,
         egress,
         mode: mode?,

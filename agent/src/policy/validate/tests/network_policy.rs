@@ -93,6 +93,8 @@ fn a_policy_that_can_not_be_right_is_refused_where_it_is_wrong() {
     check("podSelector: {}\ningress: [{ports: [{endPort: 80}]}]", 6, "without `port`", "add `port`");
     check("podSelector: {}\ningress: [{ports: [{port: http, endPort: 80}]}]", 6, "named port", "as a number");
     check("podSelector: {matchLabels: {app: \"a b\"}}", 5, "`a b`", "letters");
+    let several = "podSelector: {matchLabel: {}}\ningress: [{from: [{}], ports: [{port: 0}]}]";
+    assert_eq!(validate(&[file("test.yaml", &document(several))]).expect_err("three").len(), 3, "all are told at once");
     let version = document("podSelector: {}").replace("networking.k8s.io/v1", "networking.k8s.io/v1beta1");
     let problems = validate(&[file("test.yaml", &version)]).expect_err("an old version");
     assert!(problems[0].cure.contains("`networking.k8s.io/v1`"), "{}", problems[0]);
