@@ -14,6 +14,7 @@ mod demo;
 mod deny;
 mod fuzz;
 mod lint;
+mod package;
 mod privilege;
 mod run;
 mod setup;
@@ -39,6 +40,8 @@ enum Command {
     Setup(setup::Options),
     /// Build target/debug/bulkhead, or target/release/bulkhead, with the eBPF programs inside
     Build(build::Options),
+    /// Build the agent and pack it as a Debian package, target/package/*.deb
+    Package(package::Options),
     /// Build the agent and run it on this host, as root
     Run(run::Options),
     /// Run a small shop under enforcement and show who reaches whom, as root
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Setup(options) => setup::run(&options),
         Command::Build(options) => build::run(&options),
+        Command::Package(options) => package::run(&options),
         Command::Run(options) => run::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),

@@ -55,6 +55,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
 fn run_all(filter: Option<&str>) -> Result<Tally> {
     setup::ensure(Purpose::Test)?;
+    setup::ensure(Purpose::Package)?;
     // The binaries too: tests start the agent.
     workspace::build(workspace::Profile::Debug)?;
     workspace::build_successor(workspace::Profile::Debug)?;

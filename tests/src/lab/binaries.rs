@@ -48,6 +48,16 @@ pub fn load() -> &'static Path {
     FOUND.get_or_init(|| find("load", "bulkhead-tests"))
 }
 
+/// The workshop's binary, `cargo xtask`.
+///
+/// # Panics
+/// It is missing and cannot be built.
+#[must_use]
+pub fn xtask() -> &'static Path {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    FOUND.get_or_init(|| find("xtask", "xtask"))
+}
+
 fn find(name: &str, package: &str) -> PathBuf {
     let directory = directory();
     let path = directory.join(name);

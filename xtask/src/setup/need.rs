@@ -12,6 +12,8 @@ use crate::toolchain::Arrangement;
 pub enum Purpose {
     /// To build the agent.
     Build,
+    /// To build the Debian package, and to test it.
+    Package,
     /// To run the demo.
     Demo,
     /// To run the tests.
@@ -58,16 +60,22 @@ pub static BPF_CLIPPY: Program = Program {
 };
 
 /// Programs that the demo, the tests, the fuzzing and the bench start.
-pub static PROGRAMS: [Program; 11] = [
+pub static PROGRAMS: [Program; 12] = [
     program("ip", "iproute2", "makes network namespaces and links", &[Purpose::Demo, Purpose::Test, Purpose::Bench]),
     program("tc", "iproute2", "takes filters of the agent's off their interface", &[Purpose::Test]),
     program("ping", "iputils-ping", "sends ICMP from one workload to another", &[Purpose::Test]),
     program("curl", "curl", "asks the admin socket and the metrics as a user does", &[Purpose::Test]),
     program("bpftool", "bpftool", "shows what the kernel holds, as a second opinion", &[Purpose::Test]),
+    program("dpkg-shlibdeps", "dpkg-dev", "finds what the Debian package depends on", &[Purpose::Package]),
     program("nft", "nftables", "is what the bench compares with", &[Purpose::Bench]),
     program("g++", "g++", "compiles the fuzzing engine", &[Purpose::Fuzz]),
     program("qemu-system-x86_64", "qemu-system-x86", "boots other kernels", &[Purpose::Kernels]),
-    program("busybox", "busybox-static", "is the rest of the system on other kernels", &[Purpose::Kernels]),
+    program(
+        "busybox",
+        "busybox-static",
+        "is the rest of the system on other kernels, and where the package is tested",
+        &[Purpose::Package, Purpose::Kernels],
+    ),
     program("modprobe", "kmod", "loads modules on other kernels", &[Purpose::Kernels]),
     Program {
         alone: true,
@@ -214,6 +222,7 @@ mod tests {
         assert_eq!(programs(Purpose::Demo), ["ip"]);
         assert_eq!(programs(Purpose::Bench), ["ip", "nft"]);
         assert_eq!(programs(Purpose::Test), ["ip", "tc", "ping", "curl", "bpftool", "promtool"]);
+        assert_eq!(programs(Purpose::Package), ["dpkg-shlibdeps", "busybox"]);
         assert_eq!(programs(Purpose::Fuzz), ["g++"]);
         assert_eq!(programs(Purpose::Lint), [BPF_CLIPPY.name]);
         assert_eq!(programs(Purpose::Kernels), ["qemu-system-x86_64", "busybox", "modprobe"]);
