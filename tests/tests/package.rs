@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -292,6 +292,51 @@ fn it_is_installed_upgraded_and_removed_and_leaves_nothing() {
     let after = root.files();
     let left: Vec<_> = after.difference(&before).filter(|path| !path.starts_with(root.path("var"))).collect();
     assert!(left.is_empty(), "left behind: {left:?}");
+}
+
+/// Has the root look like one that systemd runs, with a systemctl that only notes what it is asked.
+fn with_systemd(root: &Root) {
+    fs::create_dir_all(root.path("run/systemd/system")).expect("it is ours");
+    let systemctl = root.path("bin/systemctl");
+    fs::write(&systemctl, "#!/bin/sh\necho \"$*\" >> /tmp/asked\n").expect("it is ours");
+    fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).expect("it is ours");
+}
+
+/// What systemd was asked since the last look.
+fn asked(root: &Root) -> Vec<String> {
+    let text = fs::read_to_string(root.path("tmp/asked")).unwrap_or_default();
+    fs::write(root.path("tmp/asked"), "").expect("it is ours");
+    text.lines().map(|line| line.replace(".service", "")).collect()
+}
+
+#[test]
+fn systemd_starts_it_only_with_a_policy_restarts_it_at_an_upgrade_and_stops_it_at_a_removal() {
+    let root = Root::new();
+    with_systemd(&root);
+    let (_directory, [old, new]) = packages();
+    root.install(None, &old);
+    assert_eq!(asked(&root), ["daemon-reload"], "without a policy");
+    succeeds(&root.dpkg(None, &["--purge", "bulkhead"]));
+    assert_eq!(asked(&root), ["stop bulkhead", "disable bulkhead", "daemon-reload"]);
+
+    fs::create_dir_all(root.path("etc/bulkhead/policies")).expect("it is ours");
+    fs::write(root.path("etc/bulkhead/policies/mine.yml"), group("web", 100, "web", &[])).expect("it is ours");
+    root.install(None, &old);
+    assert_eq!(asked(&root), ["daemon-reload", "enable bulkhead", "start bulkhead"], "with a policy");
+    root.install(None, &new);
+    assert_eq!(asked(&root), ["daemon-reload", "try-restart bulkhead"], "upgraded");
+
+    // A stop would open the host until the next start.
+    let settings = root.path("etc/default/bulkhead");
+    for yes in ["true", "\"1\"", "yes"] {
+        fs::write(&settings, format!("BULKHEAD_DETACH_ON_EXIT={yes}\n")).expect("it is ours");
+        let said = root.install(None, &new);
+        assert!(said.contains("not restarted"), "{said}");
+        assert_eq!(asked(&root), ["daemon-reload", "--quiet is-active bulkhead"], "{yes}");
+    }
+    fs::write(&settings, "BULKHEAD_DETACH_ON_EXIT=false\n").expect("it is ours");
+    root.install(None, &new);
+    assert_eq!(asked(&root), ["daemon-reload", "try-restart bulkhead"], "detached on exit: no");
 }
 
 struct Scene {
