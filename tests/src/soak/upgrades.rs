@@ -7,6 +7,8 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bulkhead_ebpf::abi::LAYOUT;
+
 use super::Effort;
 use super::scene::{Scene, Traffic, kill, log, start};
 use crate::bench::Figure;
@@ -46,7 +48,12 @@ pub fn run(effort: Effort) -> Vec<Figure> {
         look(&scene, &traffic, "upgraded", &mut passed, &mut denied);
         let layouts = fs::read_dir(scene.lab.site().bpffs().join("bulkhead")).expect("it is pinned there");
         let names: Vec<_> = layouts.flatten().map(|entry| entry.file_name()).collect();
-        assert_eq!(names, ["v6"], "nothing of the older build is left\n{}", successor.dump());
+        assert_eq!(
+            names,
+            [format!("v{}", LAYOUT + 1).as_str()],
+            "nothing of the older build is left\n{}",
+            successor.dump()
+        );
         successor.kill();
 
         let output = agent::command(scene.lab.site(), &[]).output().expect("the binary is there");
