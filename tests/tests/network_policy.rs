@@ -14,9 +14,9 @@ use bulkhead_ebpf::abi::Verdict;
 use bulkhead_tests::case::Way::{Tcp as TcpTo, Udp as UdpTo};
 use bulkhead_tests::case::{is_dropped, is_refused, reaches, tried};
 use bulkhead_tests::check::Differences;
-use bulkhead_tests::equivalence::{Implementation, Userspace};
+use bulkhead_tests::equivalence::{Implementation, Userspace, timeouts};
 use bulkhead_tests::lab::{self, Lab, Version};
-use bulkhead_tests::model::{Model, Packet, Spot, TCP, Timeouts, World};
+use bulkhead_tests::model::{Model, Packet, Spot, TCP, World};
 use bulkhead_tests::world::Stage;
 use table::{Pod, Service, TABLE};
 
@@ -70,16 +70,7 @@ fn packets(from: IpAddr, to: IpAddr, service: Service, spots: [Option<String>; 2
 
 /// Whether all pass, in the model and in the decision.
 fn judged(world: &World, decision: &mut Userspace, packets: &[Packet]) -> [bool; 2] {
-    let timeouts = Timeouts {
-        tcp_embryonic: 120.0,
-        tcp_established: 350.0,
-        tcp_closing: 120.0,
-        udp_one_way: 30.0,
-        udp_stream: 180.0,
-        icmp: 30.0,
-        other: 600.0,
-    };
-    let mut model = Model::new(world.clone(), timeouts);
+    let mut model = Model::new(world.clone(), timeouts());
     decision.start(world);
     [
         packets.iter().all(|packet| model.judge(packet, 0.0).verdict != Verdict::Deny),
@@ -189,5 +180,5 @@ fn network_policies_hold_between_real_sockets_and_verdicts_name_them() {
         let flows = agent.flows(&["--verdict", "allow"]);
         flows.iter().find_map(|flow| flow.rule.as_ref().filter(|rule| rule.group == "networkpolicy:x/policy1").cloned())
     });
-    assert!(["ingress"].contains(&rule.direction.as_str()) && rule.index < 2, "{rule:?}");
+    assert!(rule.direction == "ingress" && rule.index < 2, "{rule:?}");
 }

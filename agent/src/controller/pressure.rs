@@ -1,5 +1,5 @@
-//! Tables that are full of flows, events that are lost, and file descriptors that run out: said in the log when it begins and when it is over, and in the
-//! status in between.
+//! Tables that are full of flows, events that are lost, and file descriptors that run out: said in the log when it begins and when
+//! it is over, and in the status in between.
 //!
 //! Flows that are forgotten stay in their table until their room is needed, so that a table with an entry in every place is how
 //! it should be: full it is where they are all remembered.

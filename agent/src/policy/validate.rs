@@ -15,6 +15,8 @@ mod selector;
 mod workload;
 
 use std::cell::RefCell;
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -213,6 +215,16 @@ fn check_metadata(mark: Mark, metadata: &Metadata, report: Reporter<'_>) {
         }
     }
     check_labels(&metadata.labels, report, names::check_value);
+}
+
+/// Each entry of a list once, the first of those that are the same.
+fn once<T: Copy + Eq + Hash>(mut list: Vec<T>) -> Vec<T> {
+    // Most have one.
+    if list.len() > 1 {
+        let mut seen = HashSet::new();
+        list.retain(|entry| seen.insert(*entry));
+    }
+    list
 }
 
 /// Checks keys and values of labels.

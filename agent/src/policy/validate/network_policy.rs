@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use super::index::{Index, Taken};
 use super::names::check_subdomain;
 use super::selector::requirements;
-use super::{Context, group_id};
+use super::{Context, group_id, once};
 use crate::policy::document::network_policy::{
     NetworkPolicy, NetworkPolicySpec, ObjectMeta, PolicyType, Port, Protocol,
 };
@@ -212,10 +212,7 @@ fn rule(
 fn ports(entries: &[Field<Port>], context: Context<'_>) -> Option<Vec<PortMatch>> {
     let ports: Vec<Option<Option<PortMatch>>> =
         entries.iter().filter_map(Field::marked).map(|(_, entry)| port(entry, context)).collect();
-    let mut ports: Vec<PortMatch> = ports.into_iter().collect::<Option<Vec<_>>>()?.into_iter().flatten().collect();
-    let mut seen = std::collections::HashSet::new();
-    ports.retain(|port| seen.insert(*port));
-    Some(ports)
+    Some(once(ports.into_iter().collect::<Option<Vec<_>>>()?.into_iter().flatten().collect()))
 }
 
 /// `None` where it is wrong, `Some(None)` where it is a name.

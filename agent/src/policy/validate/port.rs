@@ -1,6 +1,6 @@
 //! Entries of `ports`.
 
-use super::Context;
+use super::{Context, once};
 use crate::policy::document::{Field, NameOrNumber, PortEntry, shorten};
 use crate::policy::model::PortMatch;
 use crate::policy::suggest::nearest;
@@ -30,12 +30,7 @@ pub(super) fn ports(entries: &Field<Vec<Field<PortEntry>>>, context: Context<'_>
     if ports.len() < entries.len() {
         return None;
     }
-    // Most rules have one.
-    if ports.len() > 1 {
-        let mut seen = std::collections::HashSet::new();
-        ports.retain(|port| seen.insert(*port));
-    }
-    Some(Some(ports))
+    Some(Some(once(ports)))
 }
 
 fn port(mark: Mark, entry: &PortEntry, context: Context<'_>) -> Option<PortMatch> {

@@ -1,8 +1,8 @@
 //! Rules and their peers.
 
-use super::Context;
 use super::cidr::parse_cidr;
 use super::port::ports;
+use super::{Context, once};
 use crate::policy::document::{EgressRule, Entity, Field, IngressRule, NameOrNumber, PeerEntry, PortEntry, shorten};
 use crate::policy::model::{GroupId, Peer, Rule};
 use crate::policy::suggest::nearest;
@@ -54,12 +54,7 @@ pub(super) fn peers(
     for (mark, entry) in entries.iter().filter_map(|entry| entry.marked()) {
         peer(side, mark, entry, context, &mut peers);
     }
-    // Most rules have one.
-    if peers.len() > 1 {
-        let mut seen = std::collections::HashSet::new();
-        peers.retain(|peer| seen.insert(*peer));
-    }
-    Some(peers)
+    Some(once(peers))
 }
 
 /// Adds what one entry names: an AddressGroup may be many.

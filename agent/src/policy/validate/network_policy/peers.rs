@@ -1,13 +1,12 @@
 //! Who is meant by the entries of `from` and `to`.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::super::Context;
 use super::super::group_id;
 use super::super::selector::requirements;
+use super::super::{Context, once};
 use super::{NAMESPACE, block};
 use crate::policy::document::network_policy::Peer as Entry;
 use crate::policy::document::{Field, LabelSelector};
@@ -29,9 +28,7 @@ pub(super) struct Peers<'a> {
 
 /// Every address.
 pub(super) fn everyone() -> Vec<Peer> {
-    let v4 = Ipv4Net::new(Ipv4Addr::UNSPECIFIED, 0).expect("a prefix");
-    let v6 = Ipv6Net::new(Ipv6Addr::UNSPECIFIED, 0).expect("a prefix");
-    vec![Peer::Cidr(IpNet::V4(v4)), Peer::Cidr(IpNet::V6(v6))]
+    vec![Peer::Cidr(IpNet::V4(Ipv4Net::default())), Peer::Cidr(IpNet::V6(Ipv6Net::default()))]
 }
 
 impl Peers<'_> {
@@ -45,9 +42,7 @@ impl Peers<'_> {
                 _ => peers = None,
             }
         }
-        let mut seen = std::collections::HashSet::new();
-        peers.as_mut()?.retain(|peer| seen.insert(*peer));
-        peers
+        peers.map(once)
     }
 
     fn entry(&mut self, side: &str, mark: Mark, entry: &Entry) -> Option<Vec<Peer>> {
