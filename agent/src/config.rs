@@ -49,6 +49,24 @@ pub struct RunOptions {
     )]
     pub managed_scope: Vec<ManagedScope>,
 
+    /// Take pods, namespaces, nodes and services from the Kubernetes API: as a pod's service account says, or as in --kubeconfig
+    #[arg(long, env = "BULKHEAD_KUBERNETES", hide_env_values = true, value_parser = BoolishValueParser::new())]
+    pub kubernetes: bool,
+
+    /// How to reach the Kubernetes API from outside of a pod
+    #[arg(long, env = "BULKHEAD_KUBECONFIG", hide_env_values = true, value_name = "PATH", requires = "kubernetes")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// This host's name as a node of the cluster [default: the host's name]
+    #[arg(
+        long,
+        env = "BULKHEAD_NODE_NAME",
+        hide_env_values = true,
+        value_name = "NAME",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub node_name: Option<String>,
+
     /// Where bpffs is mounted; programs and maps are pinned in its directory `bulkhead`
     #[arg(long, env = "BULKHEAD_BPFFS", hide_env_values = true, value_name = "PATH", default_value = DEFAULT_BPFFS)]
     pub bpffs: PathBuf,

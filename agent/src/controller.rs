@@ -29,7 +29,7 @@ use crate::metrics::health::Health;
 use crate::policy::compile::{GroupSet, RulePlace, TooLarge};
 use crate::policy::model::PolicySet;
 use crate::policy::problem::Problem;
-use crate::source::{Change, Fact};
+use crate::source::{Change, Fact, Told};
 use crate::view::{FlowRule, GroupsView, StatusView, WorkloadView};
 use crate::workload::SourceKind;
 use crate::workload::registry::{Registry, Touched};
@@ -162,7 +162,13 @@ impl Controller {
             Change::CgroupResync(_) => self.audience.metrics.resynced(SourceKind::Cgroup),
             Change::LinkResync(_) => self.audience.metrics.resynced(SourceKind::Netlink),
             Change::LinkChanged(_) | Change::LinkGone(_) => self.attachments_differ = true,
-            Change::CgroupAppeared(_) | Change::CgroupGone(_) => {}
+            Change::Pods(Told::All(_)) => self.audience.metrics.resynced(SourceKind::Kubernetes),
+            Change::CgroupAppeared(_)
+            | Change::CgroupGone(_)
+            | Change::Pods(_)
+            | Change::Namespaces(_)
+            | Change::Nodes(_)
+            | Change::Services(_) => {}
         }
         self.touched.add(self.registry.take(change));
     }

@@ -45,11 +45,13 @@ pub enum SourceKind {
     Cgroup,
     /// A link with labels in its alias.
     Netlink,
+    /// A pod.
+    Kubernetes,
 }
 
 impl SourceKind {
     /// Every source, for metrics that must exist from the start.
-    pub const ALL: [Self; 3] = [Self::File, Self::Cgroup, Self::Netlink];
+    pub const ALL: [Self; 4] = [Self::File, Self::Cgroup, Self::Netlink, Self::Kubernetes];
 
     /// The name in metrics and tables.
     #[must_use]
@@ -58,6 +60,7 @@ impl SourceKind {
             Self::File => "file",
             Self::Cgroup => "cgroup",
             Self::Netlink => "netlink",
+            Self::Kubernetes => "kubernetes",
         }
     }
 }
@@ -65,12 +68,12 @@ impl SourceKind {
 /// A workload as it stands now: what all sources together know of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
-    /// Unique on the host: a document's name, `cgroup:PATH` or `interface:NAME`.
+    /// Unique on the host: a document's name, `cgroup:PATH`, `interface:NAME` or `pod:NAMESPACE/NAME`.
     pub name: String,
     /// Who told of it first.
     pub source: SourceKind,
-    /// Labels of all sources; a document's win over discovered ones.
-    pub labels: Labels,
+    /// Labels of all sources; a document's win over discovered ones. Shared by all that have the same.
+    pub labels: Arc<Labels>,
     /// Its cgroup, where it is local and the cgroup exists.
     pub cgroup: Option<CgroupRef>,
     /// Its link, where it is local and the link exists.

@@ -162,7 +162,7 @@ pub fn world_without_scopes(random: &mut Random, stage: &Stage) -> World {
         workloads.push(Workload {
             name: format!("{kind}{number}"),
             source: SourceKind::File,
-            labels: labels(random),
+            labels: Arc::new(labels(random)),
             cgroup: cgroup.map(|index: usize| stage.cgroups[index].clone()),
             interface: interface.map(|index: usize| stage.interfaces[index].clone()),
             addresses: addresses.into(),

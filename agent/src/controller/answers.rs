@@ -76,7 +76,7 @@ impl Controller {
         let view = |(workload, member): &(Workload, Member)| WorkloadView {
             name: workload.name.clone(),
             source: workload.source,
-            labels: workload.labels.clone(),
+            labels: workload.labels.as_ref().clone(),
             groups: member.groups.iter().filter_map(|id| names.get(id).map(|name| (*name).clone())).collect(),
             local: workload.local,
             cgroup: workload.cgroup.as_ref().map(|cgroup| cgroup.path.clone()),

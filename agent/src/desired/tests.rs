@@ -47,7 +47,7 @@ pub(super) fn workload(name: &str, app: &str, address: &str, cgroup: Option<u64>
     Workload {
         name: name.to_owned(),
         source: SourceKind::File,
-        labels: [("app".to_owned(), app.to_owned())].into(),
+        labels: Arc::new([("app".to_owned(), app.to_owned())].into()),
         cgroup: cgroup.map(|id| CgroupRef { path: name.to_owned(), id }),
         interface: None,
         addresses: [ip(address)].into(),

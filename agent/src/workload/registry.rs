@@ -3,6 +3,8 @@
 //! Pure: facts go in, workloads come out. A document's word wins over what was discovered, and what a document claims is not
 //! discovered a second time. Level-triggered: a resync replaces everything that its source said before.
 
+mod pods;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,6 +13,8 @@ use super::{CgroupRef, DeclaredWorkload, InterfaceRef, Labels, SourceKind, Workl
 use crate::config::ManagedScope;
 use crate::policy::model::PolicySet;
 use crate::source::{Change, LinkFact};
+pub use pods::{NAMESPACE, POD};
+use pods::{Pods, is_class, pod_cgroup};
 
 /// The label that carries a systemd unit's name.
 pub const UNIT: &str = "unit";
@@ -21,6 +25,9 @@ const INTERFACE: &str = "interface:";
 /// The label that carries the name of the slice that a unit is in, or that a slice is.
 pub const SLICE: &str = "slice";
 
+/// As many workloads may change one by one, however few there are.
+const FEW: usize = 1_024;
+
 /// Everything that the sources said, newest word only, and the documents of the policy in force.
 #[derive(Debug, Default)]
 pub struct Registry {
@@ -30,6 +37,8 @@ pub struct Registry {
     link_names: HashMap<String, u32>,
     host_addresses: BTreeMap<IpAddr, usize>,
     declared: Declared,
+    /// `None` where no Kubernetes API is asked: a pod's cgroup is one as any other then.
+    pods: Option<Pods>,
 }
 
 /// The policy's documents, by what they claim.
@@ -91,6 +100,12 @@ impl Registry {
         Self { scopes, ..Self::default() }
     }
 
+    /// Knows pods' cgroups from others: what is in one of them is that pod, or nobody.
+    #[must_use]
+    pub fn with_pods(self) -> Self {
+        Self { pods: Some(Pods::default()), ..self }
+    }
+
     /// Takes the documents of another policy.
     pub fn declare(&mut self, policy: &Arc<PolicySet>) {
         let documents = || policy.workloads.iter().enumerate();
@@ -107,16 +122,20 @@ impl Registry {
         match change {
             Change::CgroupResync(all) => {
                 let all = all.into_iter().map(|cgroup| (cgroup.path, cgroup.id)).collect();
-                if replace(&mut self.cgroups, all) { Touched::everything() } else { Touched::default() }
+                if !replace(&mut self.cgroups, all) {
+                    return Touched::default();
+                }
+                self.find_pods();
+                Touched::everything()
             }
             Change::CgroupAppeared(cgroup) => {
-                let touched = self.touched_by_cgroup(&cgroup.path);
+                let touched = self.touched_by_cgroup(&cgroup.path, true);
                 let known = self.cgroups.insert(cgroup.path, cgroup.id) == Some(cgroup.id);
                 if known { Touched::default() } else { touched }
             }
             Change::CgroupGone(path) => {
                 if self.cgroups.remove(&path).is_some() {
-                    self.touched_by_cgroup(&path)
+                    self.touched_by_cgroup(&path, false)
                 } else {
                     Touched::default()
                 }
@@ -143,6 +162,9 @@ impl Registry {
                 touched
             }
             Change::LinkGone(index) => self.forget_link(index),
+            Change::Pods(told) => self.tell_pods(|pods| pods.tell(told)),
+            Change::Namespaces(told) => self.tell_pods(|pods| pods.tell_namespaces(told)),
+            Change::Nodes(_) | Change::Services(_) => Touched::default(),
         }
     }
 
@@ -164,7 +186,8 @@ impl Registry {
         let declared = self.declared.policy.workloads.iter().map(|one| one.name.clone());
         let units = self.scopes.iter().flat_map(|scope| self.units_below(scope)).map(|path| format!("{CGROUP}{path}"));
         let links = self.links.values().map(|link| format!("{INTERFACE}{}", link.name));
-        let names: BTreeSet<String> = declared.chain(units).chain(links).collect();
+        let pods = self.pods.iter().flat_map(Pods::names).map(|name| format!("{POD}{name}"));
+        let names: BTreeSet<String> = declared.chain(units).chain(links).chain(pods).collect();
         View {
             workloads: names.iter().filter_map(|name| self.workload(name)).collect(),
             host_addresses: self.host_addresses.keys().copied().collect(),
@@ -180,6 +203,9 @@ impl Registry {
         }
         if let Some(path) = name.strip_prefix(CGROUP) {
             return self.unit(path);
+        }
+        if let Some(name) = name.strip_prefix(POD) {
+            return self.pod(name);
         }
         let link = self.link(name.strip_prefix(INTERFACE)?)?;
         if self.declared.by_interface.contains_key(&link.name) { None } else { labelled_link(link) }
@@ -226,15 +252,72 @@ impl Registry {
         }
     }
 
-    fn touched_by_cgroup(&self, path: &str) -> Touched {
+    fn touched_by_cgroup(&mut self, path: &str, is_there: bool) -> Touched {
         let is_scope = self.scopes.iter().any(|scope| scope.path == path);
-        if is_scope || (is_slice(path) && self.scope_of(path).is_some()) {
+        if is_scope || (self.is_looked_into(path) && self.scope_of(path).is_some()) {
             return Touched::everything();
         }
-        let declared = self.declared.by_cgroup.get(path);
-        let name = declared.map(|index| self.declared.policy.workloads[*index].name.clone());
-        let name = name.or_else(|| self.scope_of(path).map(|_| format!("{CGROUP}{path}")));
+        if let Some((pod, uid)) = self.pod_at(path)
+            && let Some(pods) = &mut self.pods
+        {
+            let is_pods = pod == path;
+            let name = match is_there {
+                true if is_pods => pods.found(uid, path),
+                false if is_pods => pods.lost(&uid, path),
+                _ => None,
+            };
+            let names = name.map(|name| format!("{POD}{name}")).into_iter().chain(self.declarer(path));
+            return Touched { workloads: names.collect(), ..Touched::default() };
+        }
+        let name = self.declarer(path).or_else(|| self.scope_of(path).map(|_| format!("{CGROUP}{path}")));
         Touched { workloads: name.into_iter().collect(), ..Touched::default() }
+    }
+
+    /// The workload whose document claims the cgroup at `path`.
+    fn declarer(&self, path: &str) -> Option<String> {
+        let declared = self.declared.by_cgroup.get(path);
+        declared.map(|index| self.declared.policy.workloads[*index].name.clone())
+    }
+
+    fn tell_pods(&mut self, tell: impl FnOnce(&mut Pods) -> BTreeSet<String>) -> Touched {
+        let Some(pods) = &mut self.pods else { return Touched::default() };
+        let changed = tell(pods);
+        if changed.len() > FEW.max(pods.len() / 4) {
+            return Touched::everything();
+        }
+        let workloads = changed.into_iter().map(|name| format!("{POD}{name}")).collect();
+        Touched { workloads, ..Touched::default() }
+    }
+
+    /// Looks for pods among the cgroups that exist.
+    fn find_pods(&mut self) {
+        let Some(mut pods) = self.pods.take() else { return };
+        pods.forget_places();
+        self.pods = Some(Pods::default());
+        for path in self.cgroups.keys() {
+            if let Some((pod, uid)) = self.pod_at(path)
+                && pod == path
+            {
+                pods.found(uid, path);
+            }
+        }
+        self.pods = Some(pods);
+    }
+
+    /// The cgroup of a pod that the one at `path` is or is in, by a managed scope's word: elsewhere anyone may name a cgroup so.
+    fn pod_at<'a>(&self, path: &'a str) -> Option<(&'a str, String)> {
+        self.pods.as_ref()?;
+        let (pod, uid) = pod_cgroup(path)?;
+        self.scopes.iter().any(|scope| below(pod, &scope.path).is_some()).then_some((pod, uid))
+    }
+
+    /// A pod, unless a document claims its cgroup.
+    fn pod(&self, name: &str) -> Option<Workload> {
+        let pods = self.pods.as_ref()?;
+        if pods.place(name).is_some_and(|path| self.declared.by_cgroup.contains_key(path)) {
+            return None;
+        }
+        pods.workload(name, |path| self.cgroups.get(path).copied())
     }
 
     fn declared(&self, one: &DeclaredWorkload) -> Workload {
@@ -255,7 +338,7 @@ impl Registry {
         Workload {
             name: one.name.clone(),
             source: SourceKind::File,
-            labels,
+            labels: Arc::new(labels),
             cgroup,
             interface: link.map(|link| InterfaceRef { name: link.name.clone(), index: link.index }),
             addresses,
@@ -264,14 +347,26 @@ impl Registry {
     }
 
     /// The scope that makes a unit or slice of the cgroup at `path`: a unit's own cgroups belong to the unit, a slice is
-    /// looked into.
+    /// looked into, and a pod's cgroup is no unit.
     fn scope_of(&self, path: &str) -> Option<&ManagedScope> {
-        self.scopes.iter().find(|scope| {
-            path.strip_prefix(scope.path.as_str()).and_then(|below| below.strip_prefix('/')).is_some_and(|below| {
-                let parent = below.rsplit_once('/').map_or("", |(parent, _)| parent);
-                parent.split('/').all(|part| part.is_empty() || is_slice(part))
+        let scope = self.scopes.iter().find(|scope| {
+            below(path, &scope.path).is_some_and(|below| {
+                let mut end = path.len() - below.len();
+                let parents = below.split('/').map(|part| {
+                    end += part.len() + 1;
+                    &path[..end - 1]
+                });
+                parents.into_iter().take_while(|parent| parent.len() < path.len()).all(|it| self.is_looked_into(it))
             })
-        })
+        })?;
+        self.pod_at(path).is_none().then_some(scope)
+    }
+
+    /// Whether what is in the cgroup at `path` is not all one workload.
+    fn is_looked_into(&self, path: &str) -> bool {
+        let mut parts = path.rsplit('/');
+        let (name, parent) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        self.pod_at(path).is_none() && (is_slice(name) || (self.pods.is_some() && is_class(name, parent)))
     }
 
     /// The unit or slice at `path`, unless a document claims it.
@@ -286,7 +381,7 @@ impl Registry {
         Some(Workload {
             name: format!("{CGROUP}{path}"),
             source: SourceKind::Cgroup,
-            labels: unit_labels(name, slice),
+            labels: Arc::new(unit_labels(name, slice)),
             cgroup: Some(CgroupRef { path: path.to_owned(), id }),
             interface: None,
             addresses: Arc::default(),
@@ -301,7 +396,7 @@ impl Registry {
     }
 
     fn scopes_below<'a>(&'a self, scope: &'a ManagedScope) -> impl Iterator<Item = (CgroupRef, bool)> + use<'a> {
-        let slices = self.units_below(scope).filter(|path| is_slice(path));
+        let slices = self.units_below(scope).filter(|path| self.is_looked_into(path));
         let paths = [&scope.path].into_iter().chain(slices);
         paths.filter_map(|path| {
             let id = *self.cgroups.get(path)?;
@@ -314,6 +409,11 @@ fn replace<K: PartialEq, V: PartialEq>(known: &mut BTreeMap<K, V>, all: BTreeMap
     let changed = *known != all;
     *known = all;
     changed
+}
+
+/// What of `path` is below `scope`, if it is.
+fn below<'a>(path: &'a str, scope: &str) -> Option<&'a str> {
+    path.strip_prefix(scope)?.strip_prefix('/')
 }
 
 fn is_slice(name: &str) -> bool {
@@ -333,7 +433,7 @@ fn labelled_link(link: &LinkFact) -> Option<Workload> {
     Some(Workload {
         name: format!("interface:{}", link.name),
         source: SourceKind::Netlink,
-        labels,
+        labels: Arc::new(labels),
         cgroup: None,
         interface: Some(InterfaceRef { name: link.name.clone(), index: link.index }),
         addresses: addresses.into_iter().collect(),
