@@ -162,7 +162,7 @@ pub fn world_without_scopes(random: &mut Random, stage: &Stage) -> World {
         workloads.push(Workload {
             name: format!("{kind}{number}"),
             source: SourceKind::File,
-            labels: Arc::new(labels(random)),
+            labels: labels(random),
             cgroup: cgroup.map(|index: usize| stage.cgroups[index].clone()),
             interface: interface.map(|index: usize| stage.interfaces[index].clone()),
             addresses: addresses.into(),
@@ -175,13 +175,13 @@ pub fn world_without_scopes(random: &mut Random, stage: &Stage) -> World {
     World { policy, workloads, host, failsafe, ..World::default() }
 }
 
-fn labels(random: &mut Random) -> Labels {
+fn labels(random: &mut Random) -> Arc<Labels> {
     let mut labels = Labels::new();
     labels.insert("app".to_owned(), (*random.pick(&APPS)).to_owned());
     if random.chance(60) {
         labels.insert("env".to_owned(), (*random.pick(&ENVIRONMENTS)).to_owned());
     }
-    labels
+    Arc::new(labels)
 }
 
 /// A random case in a world.

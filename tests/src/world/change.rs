@@ -47,7 +47,7 @@ impl<'a> Changes<'a> {
             // One goes and another one has its place and addresses at once.
             6 if count > 0 => {
                 let former = world.workloads.remove(random.below(count));
-                let mut heir = Workload { name: name(random), labels: Arc::new(labels(random)), ..former.clone() };
+                let mut heir = Workload { name: name(random), labels: labels(random), ..former.clone() };
                 if random.chance(30) {
                     heir.addresses = heir.addresses.split_last().map_or_else(Arc::default, |(_, others)| others.into());
                 }
