@@ -39,7 +39,7 @@ fn world(policies: &[(&str, &str)]) -> World {
     let workload = |(number, pod): (u64, Pod)| Workload {
         name: format!("pod:{}/{}", pod.namespace, pod.name),
         source: SourceKind::File,
-        labels: pod.labels(),
+        labels: pod.labels().into(),
         cgroup: Some(CgroupRef { path: pod.cgroup(), id: 1_000 + number }),
         interface: None,
         addresses: Version::BOTH.map(|version| pod.address(version)).into(),

@@ -26,7 +26,7 @@ fn workload(name: &str, address: &str) -> Workload {
     Workload {
         name: name.to_owned(),
         source: SourceKind::File,
-        labels: std::sync::Arc::new([("app".to_owned(), name.to_owned())].into()),
+        labels: Arc::new([("app".to_owned(), name.to_owned())].into()),
         cgroup: Some(CgroupRef { path: name.to_owned(), id: 1 }),
         interface: None,
         addresses: [address.parse().expect("an address")].into(),
