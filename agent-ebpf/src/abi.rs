@@ -11,6 +11,7 @@ mod flow;
 mod fragment;
 mod identity;
 mod policy;
+mod service;
 mod verdict;
 
 pub use address::Address;
@@ -25,8 +26,9 @@ pub use identity::{
 };
 pub use policy::{
     CLASS_ANY, FAILSAFE, PORT_INDEXES, PortIndex, ROW_BITS, ROWS, RULE_REFS, Row, RowKey, RuleKey, RuleRef, SLOT_HOST,
-    SLOT_WORLD, SLOTS,
+    SLOT_REMOTE_HOST, SLOT_WORLD, SLOTS,
 };
+pub use service::{Backends, Frontend, SERVICES};
 pub use verdict::{Direction, Hook, Reason, Verdict};
 
 /// Marks types as safe to copy to and from the kernel's maps.
@@ -44,6 +46,7 @@ mod pod {
 
     pod!(
         Address,
+        Backends,
         Control,
         Settings,
         Count,
@@ -51,6 +54,7 @@ mod pod {
         FlowKey,
         Fragment,
         FragmentKey,
+        Frontend,
         Identity,
         IdentityKey,
         Party,

@@ -21,7 +21,8 @@ pub use evaluate::{Evaluation, Subject, evaluate, guardrail};
 pub use failsafe::failsafe;
 
 use crate::abi::{
-    Address, Direction, End, Fragment, IDENTITY_WORLD, Party, Place, RULE_NONE, Reason, Stamp, State, Verdict,
+    Address, Backends, Direction, End, Fragment, Frontend, IDENTITY_WORLD, Party, Place, PortIndex, RULE_NONE, Reason, Stamp,
+    State, Verdict,
 };
 use crate::packet::{Bytes, Packet, Part, is_never_cut};
 use crate::tables::Tables;
@@ -403,8 +404,9 @@ pub fn judge_call<T: Tables>(tables: &T, destination: &Address, packet: &Packet,
         return Judgement::quiet(Reason::Deferred, role);
     }
     // The address is not chosen yet: a guardrail that names it is left to the packets.
-    let evaluation = tables.evaluate(subject, [local.identity; 2], peer.identity, role, packet.service());
-    if !evaluation.is_allowed() && names(tables, role, packet.service()) {
+    let Backends { identity, service } = behind(tables, destination, &peer, role, packet.service());
+    let evaluation = tables.evaluate(subject, [local.identity; 2], identity, role, service);
+    if !evaluation.is_allowed() && names(tables, role, service) {
         // Nor whether it is the host's own; the packets tell.
         return Judgement::quiet(Reason::Deferred, role);
     }
@@ -416,6 +418,17 @@ pub fn judge_call<T: Tables>(tables: &T, destination: &Address, packet: &Packet,
         peer_workload: peer.workload,
         is_news: !evaluation.is_allowed(),
     }
+}
+
+/// Whom a flow is for, and at which port of theirs: of a service's those that stand behind it, for it is translated behind the
+/// sender's hooks. What comes from a service's address is the service's own.
+#[inline(always)]
+fn behind<T: Tables>(tables: &T, address: &Address, peer: &Party, role: Direction, service: PortIndex) -> Backends {
+    let own = Backends { identity: peer.identity, service };
+    if role == Direction::Ingress || peer.flags & Party::SERVICE == 0 {
+        return own;
+    }
+    tables.backends(&Frontend { address: *address, service }).unwrap_or(own)
 }
 
 /// Fills in the ports of a later fragment from the first, or remembers the first. False where the first is not known.

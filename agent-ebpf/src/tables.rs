@@ -1,8 +1,8 @@
 //! The look-ups that a decision needs: the kernel's maps behind one trait, so that the same decision runs in user space.
 
 use crate::abi::{
-    Address, Control, Direction, Flow, FlowKey, Fragment, FragmentKey, Identity, IdentityKey, Party, Place, PortIndex,
-    Row, RowKey, RuleKey, RuleRef,
+    Address, Backends, Control, Direction, Flow, FlowKey, Fragment, FragmentKey, Frontend, Identity, IdentityKey,
+    Party, Place, PortIndex, Row, RowKey, RuleKey, RuleRef,
 };
 use crate::judge::{Evaluation, Seen, Subject, evaluate, failsafe, guardrail};
 use crate::track::FlowCell;
@@ -20,6 +20,8 @@ pub trait Tables {
     fn now(&self) -> u64;
     /// Who is behind an address: an exact entry, else the longest prefix, else the world.
     fn party(&self, address: &Address) -> Party;
+    /// Whom a service stands for.
+    fn backends(&self, frontend: &Frontend) -> Option<Backends>;
     /// The workload of this very cgroup or interface.
     fn place(&self, seen: Seen) -> Option<Place>;
     /// The groups of an identity.

@@ -372,6 +372,7 @@ impl Controller {
             workloads: &view.workloads,
             host_addresses: &view.host_addresses,
             scopes: &view.scopes,
+            cluster: self.registry.cluster(),
         };
         let Desired { contents, state } = desired(inputs, &mut self.numbers, &self.kernel.tables)?;
         for warning in &state.warnings {

@@ -10,17 +10,19 @@ pub mod memory;
 mod numbers;
 pub mod patch;
 mod prefixes;
+mod services;
 pub mod tombstones;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bulkhead_ebpf::abi::{Address, IDENTITY_WORLD, Identity, MAX_IDENTITY, Party, Place};
+use bulkhead_ebpf::abi::{Address, Backends, Frontend, IDENTITY_WORLD, Identity, MAX_IDENTITY, Party, Place};
 
 use crate::kernel::mirror::PrefixKey;
 use crate::policy::compile::{CompiledPolicy, GroupSet, TooLarge};
 use crate::policy::model::{Peer, PolicySet};
+use crate::workload::cluster::Cluster;
 use crate::workload::identity::Holding;
 use crate::workload::{CgroupRef, Workload};
 use cover::Cover;
@@ -28,6 +30,7 @@ use meaning::{Claim, Claims, Meanings, claims};
 use members::Members;
 pub use numbers::Numbers;
 pub use prefixes::Lengths;
+use services::Resolved;
 
 /// Everything that decides what the tables shall hold.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +46,8 @@ pub struct Inputs<'a> {
     pub host_addresses: &'a BTreeSet<IpAddr>,
     /// Managed scopes that exist, and whether what is unidentified below them is denied.
     pub scopes: &'a [(CgroupRef, bool)],
+    /// Nodes and services of the cluster.
+    pub cluster: &'a Cluster,
 }
 
 /// What the tables hold today: numbers stay with whoever has them there.
@@ -57,6 +62,8 @@ pub trait Held {
     fn cgroup(&self, id: u64) -> Option<Place>;
     /// The workload at an interface.
     fn interface(&self, index: u32) -> Option<Place>;
+    /// Whom a service stands for.
+    fn backends(&self, frontend: &Frontend) -> Option<Backends>;
     /// What an identity means in the copy in force.
     fn meaning(&self, identity: u32) -> Option<Identity>;
 }
@@ -86,6 +93,10 @@ impl Held for Nothing {
         None
     }
 
+    fn backends(&self, _: &Frontend) -> Option<Backends> {
+        None
+    }
+
     fn meaning(&self, _: u32) -> Option<Identity> {
         None
     }
@@ -100,6 +111,8 @@ pub struct Contents {
     pub leaving: HashMap<Address, u32>,
     /// `CIDRS`.
     pub cidrs: HashMap<PrefixKey, Party>,
+    /// `SERVICES`.
+    pub services: HashMap<Frontend, Backends>,
     /// `CGROUPS`.
     pub cgroups: HashMap<u64, Place>,
     /// `INTERFACES`.
@@ -141,6 +154,8 @@ pub struct State {
     /// Every workload, by name.
     pub workloads: BTreeMap<String, (Workload, Member)>,
     by_number: HashMap<u32, String>,
+    /// Where each service is that somebody stands behind.
+    frontends: HashMap<String, Vec<Frontend>>,
     /// What deserves attention.
     pub warnings: Vec<String>,
 }
@@ -157,7 +172,7 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
     let (policy, flips, mut warnings) = numbers.compile(inputs.policy, inputs.policy_is_new, sets)?;
     let cover = Arc::new(Cover::new(&policy));
     let meanings = Meanings::new(&policy, cover.clone());
-    let claims = claims(inputs.workloads, inputs.host_addresses);
+    let claims = claims(inputs.workloads, inputs.host_addresses, inputs.cluster);
 
     // First everyone's holding, then the numbers, then the tables: who shares a number depends on all of them.
     let places: Vec<Option<Holding>> = inputs
@@ -187,12 +202,25 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
         let meaning = meanings.of_claim(address, claim, inputs.workloads, &groups, warnings);
         (identity_at(Address::from(address)), meaning)
     };
+    let buried = bury(&claims, numbers, held);
+    let services = services::resolve(inputs.cluster, &mut warnings, |address| match claims.get(&address) {
+        Some(claim) => meanings.of_claim(address, &claim, inputs.workloads, &groups, &mut Vec::new()),
+        None if buried.binary_search(&address).is_ok() => meanings.of_nobody(address),
+        None => meanings.of_stranger(address),
+    });
+    let services: Vec<(Resolved, Holding)> = services
+        .into_iter()
+        .map(|(resolved, meaning)| {
+            let held = resolved.frontends.first().and_then(|frontend| held.backends(frontend));
+            (resolved, (held.map(|backends| backends.identity), meaning))
+        })
+        .collect();
     let mut holdings: BTreeSet<Holding> =
         places.iter().flatten().chain(nets.iter().map(|(_, of)| of)).copied().collect();
+    holdings.extend(services.iter().map(|(_, holding)| *holding));
     for (address, claim) in claims.iter() {
         holdings.insert(holding_of(address, &claim, &mut warnings));
     }
-    let buried = bury(&claims, numbers, held);
     let holding_of_buried =
         |address: &IpAddr| -> Holding { (identity_at(Address::from(*address)), meanings.of_nobody(*address)) };
     holdings.extend(buried.iter().map(holding_of_buried));
@@ -213,6 +241,7 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
         addresses: HashMap::with_capacity(claims.len()),
         leaving: leaving.iter().map(|(address, holding)| (*address, assignment.number(holding))).collect(),
         cidrs: HashMap::new(),
+        services: HashMap::new(),
         cgroups: HashMap::new(),
         interfaces: HashMap::new(),
         identities: HashMap::new(),
@@ -226,9 +255,18 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
                 let workload = &inputs.workloads[index];
                 party(workload, number_of(workload, numbers), identity, is_hosts)
             }
-            Claim::Several(_) => Party { identity, workload: 0, flags: 0 },
+            Claim::Several(_) => Party { identity, workload: 0, flags: Party::SHARED },
+            Claim::Service => Party { identity, workload: 0, flags: 0 },
+            Claim::Node => Party { identity, workload: 0, flags: Party::NODE },
         };
-        contents.addresses.insert(Address::from(address), party);
+        let flags = party.flags | service_flag(inputs.cluster, &address);
+        contents.addresses.insert(Address::from(address), Party { flags, ..party });
+    }
+    let mut frontends: HashMap<String, Vec<Frontend>> = HashMap::new();
+    for (resolved, holding) in services {
+        let backends = Backends { identity: assignment.number(&holding), service: resolved.service };
+        contents.services.extend(resolved.frontends.iter().map(|frontend| (*frontend, backends)));
+        frontends.entry(resolved.name).or_default().extend(resolved.frontends);
     }
     for address in &buried {
         let identity = assignment.number(&holding_of_buried(address));
@@ -262,7 +300,16 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
     contents.identities.insert(IDENTITY_WORLD, meanings.of_entity(Peer::World));
     numbers.retain(inputs.workloads);
     let by_number = workloads.iter().map(|(name, (_, member))| (member.number, name.clone())).collect();
-    let state = State { policy: inputs.policy.clone(), rows: policy, members, cover, workloads, by_number, warnings };
+    let state = State {
+        policy: inputs.policy.clone(),
+        rows: policy,
+        members,
+        cover,
+        workloads,
+        by_number,
+        frontends,
+        warnings,
+    };
     Ok(Desired { contents, state })
 }
 
@@ -306,6 +353,11 @@ fn source_flags(workload: &Workload, owns: impl Fn(&Address) -> bool) -> u32 {
     let is_strict =
         !workload.addresses.is_empty() && workload.addresses.iter().all(|address| owns(&Address::from(*address)));
     if is_strict { Place::STRICT_SOURCE } else { 0 }
+}
+
+/// At a service's address, whoever has it beside the service, the packet path looks for who stands behind the port.
+fn service_flag(cluster: &Cluster, address: &IpAddr) -> u32 {
+    if cluster.is_service_address(address) { Party::SERVICE } else { 0 }
 }
 
 const fn scope_flags(denies: bool) -> u32 {

@@ -1,6 +1,7 @@
 //! Workloads: what sends and receives packets and carries labels.
 
 pub mod alias;
+pub mod cluster;
 pub mod identity;
 pub mod registry;
 pub mod selector;

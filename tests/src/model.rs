@@ -82,6 +82,7 @@ use std::net::IpAddr;
 
 use bulkhead::config::failsafe::FailsafePort;
 use bulkhead::policy::model::PolicySet;
+use bulkhead::source::ServiceFact;
 use bulkhead::workload::{CgroupRef, Workload};
 use bulkhead_ebpf::abi::{Direction, Reason, Verdict};
 
@@ -98,6 +99,10 @@ pub struct World {
     pub workloads: Vec<Workload>,
     /// The host's own addresses.
     pub host: Vec<IpAddr>,
+    /// Addresses of other nodes. Nobody else has one of them.
+    pub nodes: Vec<IpAddr>,
+    /// Services, at addresses that nobody else has. No two share an address.
+    pub services: Vec<ServiceFact>,
     /// Failsafe ports.
     pub failsafe: Vec<FailsafePort>,
     /// Managed scopes.
@@ -149,7 +154,8 @@ impl Model {
         let Self { world, left, .. } = self;
         left.retain(|address| {
             let is_held = world.workloads.iter().any(|workload| workload.addresses.contains(address));
-            !is_held && !world.host.contains(address)
+            let is_services = world.services.iter().any(|service| service.addresses.contains(address));
+            !is_held && !is_services && !world.host.contains(address) && !world.nodes.contains(address)
         });
     }
 

@@ -6,6 +6,7 @@
 mod change;
 mod policy;
 mod random;
+mod services;
 mod traffic;
 
 pub use random::Random;
@@ -95,6 +96,8 @@ pub const FAILSAFE: [FailsafePort; 3] = [
     FailsafePort { direction: Direction::Egress, protocol: 6, port: 443 },
     FailsafePort { direction: Direction::Egress, protocol: 17, port: 53 },
 ];
+/// Those of other nodes, where there are any.
+const NODES: [&str; 2] = ["198.51.100.9", "2001:db8::7"];
 /// Addresses that no workload holds, some of them among those that workloads hold.
 const WORLD: [&str; 6] = ["192.0.2.7", "198.51.100.9", "10.0.0.77", "2001:db8::7", "fd00::77", "10.0.0.3"];
 
@@ -123,6 +126,10 @@ pub fn world(random: &mut Random, stage: &Stage) -> World {
         world.workloads.push(Workload { name, source, labels, cgroup, interface: None, addresses, local: true });
     }
     world.denies_midstream = random.chance(40);
+    if random.chance(50) {
+        world.nodes = NODES.iter().filter(|_| random.chance(70)).map(|address| ip(address)).collect();
+        world.services = services::services(random, &world);
+    }
     world
 }
 

@@ -22,6 +22,7 @@ use bulkhead::kernel::clock::jiffies_per_second;
 use bulkhead::kernel::load::{load, load_programs};
 use bulkhead::kernel::pin::Pins;
 use bulkhead::kernel::tables::Tables;
+use bulkhead::workload::cluster::Cluster;
 use bulkhead::workload::{CgroupRef, InterfaceRef};
 use bulkhead_ebpf::abi::{Count, Settings, Verdict, counter_parts};
 use bulkhead_ebpf::packet::tcp::SYN;
@@ -376,6 +377,7 @@ fn apply(tables: &mut Tables, numbers: &mut Numbers, state: &State) {
         workloads: &state.workloads,
         host_addresses: &BTreeSet::new(),
         scopes: &[],
+        cluster: &Cluster::default(),
     };
     let desired = desired(inputs, numbers, tables).expect("a small policy fits");
     tables.apply(&desired.contents).expect("it fits the maps");

@@ -2,7 +2,7 @@
 
 /// Version of everything in [`crate::abi`]. It names the directory of the pins: an agent never adopts maps of another
 /// layout. Raise it with every change of a key, a value, a capacity or an enum's numbers.
-pub const LAYOUT: u32 = if cfg!(feature = "successor") { 7 } else { 6 };
+pub const LAYOUT: u32 = if cfg!(feature = "successor") { 8 } else { 7 };
 
 /// The one word that makes a policy change atomic (the map `CONTROL`, one entry).
 ///

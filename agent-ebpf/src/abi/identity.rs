@@ -32,8 +32,8 @@ pub struct Party {
     pub identity: u32,
     /// Number of the workload that holds the address; 0 for none (CIDRs, the host).
     pub workload: u32,
-    /// Whether the workload is local and where its own ingress is enforced: [`Party::LOCAL`], [`Party::HOST`];
-    /// or [`Party::TOMBSTONE`].
+    /// Whether the workload is local and where its own ingress is enforced: [`Party::LOCAL`], [`Party::HOST`]; whether the address
+    /// stands for others: [`Party::SERVICE`]; and the agent's notes [`Party::TOMBSTONE`], [`Party::NODE`] and [`Party::SHARED`].
     pub flags: u32,
 }
 
@@ -44,15 +44,21 @@ impl Party {
     pub const LOCAL: u32 = 1;
     /// The address is the host's own.
     pub const HOST: u32 = 2;
+    /// At some of its ports the address stands for others: `SERVICES` says for whom.
+    pub const SERVICE: u32 = 4;
     /// A workload had the address until lately, and nobody has it now. The agent's own note: the packet path leaves it out.
-    pub const TOMBSTONE: u32 = 4;
+    pub const TOMBSTONE: u32 = 8;
+    /// The address is another node's. The agent's own note, too.
+    pub const NODE: u32 = 16;
+    /// Several workloads claim the address. The agent's own note, too.
+    pub const SHARED: u32 = 32;
     /// The agent's own note of the workload's name, by which a later agent knows the number again. The packet path leaves it out.
     pub const NAME: u32 = !0xff;
     /// An address that no table knows.
     pub const WORLD: Self = Self { identity: IDENTITY_WORLD, workload: 0, flags: 0 };
 
-    const FLAGS: u32 = Self::LOCAL | Self::HOST;
-    const FLAGS_SHIFT: u32 = 30;
+    const FLAGS: u32 = Self::LOCAL | Self::HOST | Self::SERVICE;
+    const FLAGS_SHIFT: u32 = 29;
     const IDENTITY: u32 = (1 << Self::FLAGS_SHIFT) - 1;
 
     /// As one number: a function of a program can return no more. Identities are at most [`IDENTITY_NONE`].

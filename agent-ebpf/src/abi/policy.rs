@@ -11,6 +11,8 @@ pub const ROW_BITS: usize = 512;
 pub const SLOT_WORLD: u16 = 0;
 /// Slot of the entity `host`.
 pub const SLOT_HOST: u16 = 1;
+/// Slot of the entity `remote-host`.
+pub const SLOT_REMOTE_HOST: u16 = 2;
 /// Entries of the map `ROWS`, both copies together. A policy that needs more than half is refused whole.
 pub const ROWS: u32 = 262_144;
 /// Entries of the map `RULE_REFS`, both copies together. A policy that needs more than half is refused whole.

@@ -4,11 +4,12 @@ use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie};
 use bulkhead_ebpf::abi::{
-    ADDRESSES as MAX_ADDRESSES, Address, CGROUPS as MAX_CGROUPS, CIDRS as MAX_CIDRS, COUNTERS as MAX_COUNTERS, Control,
-    Count, Direction, EMBRYOS as MAX_EMBRYOS, FAILSAFE as MAX_FAILSAFE, FLOWS as MAX_FLOWS, FRAGMENTS as MAX_FRAGMENTS,
-    Flow, FlowKey, Fragment, FragmentKey, IDENTITIES as MAX_IDENTITIES, INTERFACES as MAX_INTERFACES, Identity,
-    IdentityKey, MAX_RULES, PORT_INDEXES, Party, Place, PortIndex, ROWS as MAX_ROWS, RULE_REFS as MAX_RULE_REFS, Row,
-    RowKey, RuleKey, RuleRef, Settings,
+    ADDRESSES as MAX_ADDRESSES, Address, Backends, CGROUPS as MAX_CGROUPS, CIDRS as MAX_CIDRS,
+    COUNTERS as MAX_COUNTERS, Control, Count, Direction, EMBRYOS as MAX_EMBRYOS, FAILSAFE as MAX_FAILSAFE,
+    FLOWS as MAX_FLOWS, FRAGMENTS as MAX_FRAGMENTS, Flow, FlowKey, Fragment, FragmentKey, Frontend,
+    IDENTITIES as MAX_IDENTITIES, INTERFACES as MAX_INTERFACES, Identity, IdentityKey, MAX_RULES, PORT_INDEXES, Party,
+    Place, PortIndex, ROWS as MAX_ROWS, RULE_REFS as MAX_RULE_REFS, Row, RowKey, RuleKey, RuleRef,
+    SERVICES as MAX_SERVICES, Settings,
 };
 use bulkhead_ebpf::judge::{Evaluation, Seen, Subject, evaluate, failsafe, guardrail};
 use bulkhead_ebpf::tables::Tables;
@@ -27,6 +28,8 @@ static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
 static ADDRESSES: HashMap<Address, Party> = HashMap::with_max_entries(MAX_ADDRESSES, NO_PREALLOC);
 #[map]
 static CIDRS: LpmTrie<Address, Party> = LpmTrie::with_max_entries(MAX_CIDRS, NO_PREALLOC);
+#[map]
+static SERVICES: HashMap<Frontend, Backends> = HashMap::with_max_entries(MAX_SERVICES, NO_PREALLOC);
 #[map]
 static CGROUPS: HashMap<u64, Place> = HashMap::with_max_entries(MAX_CGROUPS, NO_PREALLOC);
 #[map]
@@ -107,6 +110,15 @@ impl Tables for Kernel {
         }
         let [high, low] = address.halves();
         Party::unpack(party_of_prefix(high, low))
+    }
+
+    #[inline(always)]
+    fn backends(&self, frontend: &Frontend) -> Option<Backends> {
+        let [high, low] = frontend.address.halves();
+        match backends_of(high, low, frontend.service.0) {
+            NO_BACKENDS => None,
+            found => Some(Backends::unpack(found)),
+        }
     }
 
     #[inline(always)]
@@ -223,6 +235,18 @@ impl Tables for Kernel {
 extern "C" fn party_of_prefix(high: u64, low: u64) -> u64 {
     let address = Address::from_halves([high, low]);
     CIDRS.get(lpm_trie::Key::new(128, address)).unwrap_or(&Party::WORLD).pack()
+}
+
+/// No service's: no identity has this number.
+const NO_BACKENDS: u64 = u64::MAX;
+
+/// Whom a service stands for, as a function of its own, for the same reasons.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn backends_of(high: u64, low: u64, service: u32) -> u64 {
+    let frontend = Frontend { address: Address::from_halves([high, low]), service: PortIndex(service) };
+    // SAFETY: entries are 8 bytes, copied out at once; an entry that is being replaced is read old or new.
+    unsafe { SERVICES.get(&frontend) }.map_or(NO_BACKENDS, |backends| backends.pack())
 }
 
 /// The rules as a function of its own: with scalars for arguments the verifier walks through it once, whoever calls.

@@ -2,8 +2,10 @@
 
 use super::claim::vouches;
 use super::failsafe::is_failsafe;
-use super::{Evaluation, Judgement, Local, Seen, Subject, local_end, of_stamp};
-use crate::abi::{Course, Direction, End, Flow, FlowKey, Party, Place, PortIndex, Reason, Side, Stamp, State, Verdict};
+use super::{Evaluation, Judgement, Local, Seen, Subject, behind, local_end, of_stamp};
+use crate::abi::{
+    Backends, Course, Direction, End, Flow, FlowKey, Party, Place, PortIndex, Reason, Side, Stamp, State, Verdict,
+};
 use crate::packet::{Packet, protocol};
 use crate::tables::Tables;
 use crate::track::FlowCell;
@@ -44,10 +46,11 @@ pub(super) fn judge_flow<T: Tables>(
         _ => (direction, packet.service()),
     };
     let ask = |role, service| {
+        let Backends { identity, service } = behind(tables, key.address(end.other()), peer, role, service);
         let evaluation = if local.is_denied_by_scope() {
             Evaluation::denied(Reason::Unidentified)
         } else {
-            tables.evaluate(subject, [local.identity, packet.here], peer.identity, role, service)
+            tables.evaluate(subject, [local.identity, packet.here], identity, role, service)
         };
         let passes = evaluation.is_allowed() || !is_failsafe(tables, local, key.address(end), role, service);
         if passes { evaluation } else { Evaluation::allowed(Reason::Failsafe) }

@@ -80,7 +80,7 @@ impl Cover {
 fn of_nets<T>(peers: &BTreeMap<Peer, T>) -> impl Iterator<Item = (IpNet, &T)> {
     peers.iter().filter_map(|(peer, value)| match peer {
         Peer::Cidr(net) => Some((net.trunc(), value)),
-        Peer::Group(_) | Peer::World | Peer::Host => None,
+        Peer::Group(_) | Peer::World | Peer::Host | Peer::RemoteHost => None,
     })
 }
 

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bulkhead_ebpf::abi::{Denied, Identity, MAX_IDENTITY_SLOTS, SLOT_HOST, SLOT_WORLD};
+use bulkhead_ebpf::abi::{Denied, Identity, MAX_IDENTITY_SLOTS, SLOT_HOST, SLOT_REMOTE_HOST, SLOT_WORLD};
 
 use super::cover::{self, Cover};
 use crate::kernel::mirror::PrefixKey;
 use crate::policy::compile::{CompiledPolicy, GroupSet};
 use crate::policy::model::{GroupId, Peer};
 use crate::workload::Workload;
+use crate::workload::cluster::Cluster;
 
 /// Who claims one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,21 +22,29 @@ pub(super) enum Claim {
     One(usize, bool),
     /// Several.
     Several(Vec<usize>),
+    /// Another node, and nobody else.
+    Node,
+    /// A service, and nobody else.
+    Service,
 }
 
 /// Every address, with those who claim it: a sorted list, for addresses may be a million.
 pub(super) struct Claims(Vec<(IpAddr, u32)>);
 
-/// Stands behind every workload.
-const HOST: u32 = u32::MAX;
+/// Those that stand behind every workload, the first of them before the others.
+const HOST: u32 = u32::MAX - 2;
+const NODE: u32 = u32::MAX - 1;
+const SERVICE: u32 = u32::MAX;
 
-pub(super) fn claims(workloads: &[Workload], host_addresses: &BTreeSet<IpAddr>) -> Claims {
+pub(super) fn claims(workloads: &[Workload], host_addresses: &BTreeSet<IpAddr>, cluster: &Cluster) -> Claims {
     let of_workloads = workloads
         .iter()
         .zip(0u32..)
         .flat_map(|(workload, index)| workload.addresses.iter().map(move |address| (*address, index)));
     let of_host = host_addresses.iter().filter(|address| !address.is_loopback()).map(|address| (*address, HOST));
-    let mut list: Vec<(IpAddr, u32)> = of_workloads.chain(of_host).collect();
+    let of_nodes = cluster.node_addresses().map(|address| (*address, NODE));
+    let of_services = cluster.service_addresses().map(|address| (*address, SERVICE));
+    let mut list: Vec<(IpAddr, u32)> = of_workloads.chain(of_host).chain(of_nodes).chain(of_services).collect();
     list.sort_unstable();
     list.dedup();
     Claims(list)
@@ -51,16 +60,27 @@ impl Claims {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (IpAddr, Claim)> {
-        self.0.chunk_by(|(a, _), (b, _)| a == b).map(|same| {
-            let workloads: Vec<usize> =
-                same.iter().filter(|(_, who)| *who != HOST).map(|(_, who)| *who as usize).collect();
-            let claim = match workloads.as_slice() {
-                [] => Claim::Host,
-                [one] => Claim::One(*one, same.len() > 1),
-                _ => Claim::Several(workloads),
-            };
-            (same[0].0, claim)
-        })
+        self.0.chunk_by(|(a, _), (b, _)| a == b).map(|same| (same[0].0, claim(same)))
+    }
+
+    /// Who claims an address, if anyone does.
+    pub(super) fn get(&self, address: &IpAddr) -> Option<Claim> {
+        let begin = self.0.partition_point(|(of, _)| of < address);
+        let same = self.0[begin..].chunk_by(|(a, _), (b, _)| a == b).next()?;
+        (same[0].0 == *address).then(|| claim(same))
+    }
+}
+
+/// The claim that those who want one address have together.
+fn claim(same: &[(IpAddr, u32)]) -> Claim {
+    let count = same.iter().take_while(|(_, who)| *who < HOST).count();
+    let (workloads, others) = same.split_at(count);
+    match (workloads, others.first()) {
+        ([], Some((_, NODE))) => Claim::Node,
+        ([], Some((_, SERVICE))) => Claim::Service,
+        ([], _) => Claim::Host,
+        ([(_, one)], other) => Claim::One(*one as usize, matches!(other, Some((_, HOST)))),
+        (several, _) => Claim::Several(several.iter().map(|(_, who)| *who as usize).collect()),
     }
 }
 
@@ -95,6 +115,8 @@ impl<'a> Meanings<'a> {
     ) -> Identity {
         match claim {
             Claim::Host => self.of_host(address),
+            Claim::Node => self.of_node(address),
+            Claim::Service => self.of_nobody(address),
             Claim::One(index, _) => self.of_member(address, &workloads[*index], &groups[*index], warnings),
             Claim::Several(claimants) => {
                 let (covering, mut denied) = self.cover.of(address);
@@ -118,6 +140,13 @@ impl<'a> Meanings<'a> {
         let (covering, mut denied) = self.cover.of(address);
         denied.add(&self.denied_peer(Peer::Host));
         self.with_slots(&GroupSet::new(), covering.into_iter().chain(self.slot(Peer::Host)), denied).0
+    }
+
+    /// Another node, at one of its addresses.
+    pub(super) fn of_node(&self, address: IpAddr) -> Identity {
+        let (covering, mut denied) = self.cover.of(address);
+        denied.add(&self.denied_peer(Peer::RemoteHost));
+        self.with_slots(&GroupSet::new(), covering.into_iter().chain(self.slot(Peer::RemoteHost)), denied).0
     }
 
     /// A workload at an address that it alone claims.
@@ -221,4 +250,4 @@ fn too_many_slots(name: &str) -> String {
 }
 
 // The entities' slots are fixed, whether named or not.
-const _: () = assert!(SLOT_WORLD == 0 && SLOT_HOST == 1);
+const _: () = assert!(SLOT_WORLD == 0 && SLOT_HOST == 1 && SLOT_REMOTE_HOST == 2);

@@ -9,8 +9,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use bulkhead_ebpf::abi::{
-    Address, Control, Flow, FlowKey, Fragment, FragmentKey, Identity, IdentityKey, Party, Place, PortIndex, Row,
-    RowKey, RuleKey, RuleRef, Settings,
+    Address, Backends, Control, Flow, FlowKey, Fragment, FragmentKey, Frontend, Identity, IdentityKey, Party, Place,
+    PortIndex, Row, RowKey, RuleKey, RuleRef, Settings,
 };
 use bulkhead_ebpf::judge::Seen;
 use bulkhead_ebpf::tables::Tables;
@@ -104,6 +104,7 @@ impl Contents {
             && other.identities.iter().all(|(number, meaning)| self.identities.get(number) == Some(meaning))
             && self.addresses == other.addresses
             && self.cidrs == other.cidrs
+            && self.services == other.services
             && self.cgroups == other.cgroups
             && self.interfaces == other.interfaces
     }
@@ -130,6 +131,10 @@ impl Held for MemoryTables {
         self.contents.interfaces.get(&index).copied()
     }
 
+    fn backends(&self, frontend: &Frontend) -> Option<Backends> {
+        self.contents.services.get(frontend).copied()
+    }
+
     fn meaning(&self, identity: u32) -> Option<Identity> {
         self.contents.identities.get(&identity).copied()
     }
@@ -149,6 +154,10 @@ impl Tables for MemoryTables {
             return *party;
         }
         self.prefix(&PrefixKey::exact(*address)).unwrap_or(Party::WORLD)
+    }
+
+    fn backends(&self, frontend: &Frontend) -> Option<Backends> {
+        self.contents.services.get(frontend).copied()
     }
 
     fn place(&self, seen: Seen) -> Option<Place> {

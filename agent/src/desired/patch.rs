@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use bulkhead_ebpf::abi::{Address, IDENTITIES, IDENTITY_WORLD, Identity, Party, Place};
+use bulkhead_ebpf::abi::{Address, Backends, Frontend, IDENTITIES, IDENTITY_WORLD, Identity, Party, Place};
 
 use super::meaning::Meanings;
-use super::{Held, Member, Numbers, State, numbers, party, source_flags};
+use super::services::resolve_one;
+use super::{Held, Member, Numbers, State, numbers, party, service_flag, source_flags};
 use crate::workload::Workload;
 use crate::workload::registry::{Registry, Touched};
 
@@ -20,6 +21,8 @@ pub struct Patch {
     pub identities: Vec<(u32, Identity)>,
     /// `ADDRESSES`.
     pub addresses: HashMap<Address, Option<Party>>,
+    /// `SERVICES`.
+    pub services: HashMap<Frontend, Option<Backends>>,
     /// `CGROUPS`.
     pub cgroups: BTreeMap<u64, Option<Place>>,
     /// `INTERFACES`.
@@ -66,10 +69,16 @@ impl State {
                 patcher.numbers.forget(name);
             }
         }
+        let mut services = touched.services.clone();
         for address in addresses.into_iter().filter(|address| !address.is_loopback()) {
             patcher.readdress(self, address, &touched.workloads)?;
+            services.extend(registry.cluster().services_before(&address).cloned());
+        }
+        for name in &services {
+            patcher.resolve(&mut self.frontends, name);
         }
         let Patcher { mut patch, news, .. } = patcher;
+        patch.services.retain(|frontend, backends| held.backends(frontend) != *backends);
         patch.cgroups.retain(|id, place| held.cgroup(*id) != *place);
         patch.interfaces.retain(|index, place| held.interface(*index) != *place);
         self.warnings.extend(news);
@@ -130,8 +139,7 @@ impl<H: Held> Patcher<'_, H> {
     fn readdress(&mut self, state: &State, address: IpAddr, touched: &BTreeSet<String>) -> Result<(), TooWide> {
         let key = Address::from(address);
         let before = self.held.address(&key);
-        if before.is_some_and(|party| party.workload == 0 && party.flags & (Party::HOST | Party::TOMBSTONE) == 0) {
-            // Several claim it.
+        if before.is_some_and(|party| party.flags & Party::SHARED != 0) {
             return Err(TooWide);
         }
         let holder = before.filter(|party| party.workload != 0).and_then(|party| state.by_number.get(&party.workload));
@@ -144,6 +152,14 @@ impl<H: Held> Patcher<'_, H> {
             [] if self.registry.is_host_address(&address) => {
                 let identity = self.intern(self.meanings.of_host(address));
                 Some(Party { identity, workload: 0, flags: Party::HOST })
+            }
+            [] if self.registry.cluster().is_node_address(&address) => {
+                let identity = self.intern(self.meanings.of_node(address));
+                Some(Party { identity, workload: 0, flags: Party::NODE })
+            }
+            [] if self.registry.cluster().is_service_address(&address) => {
+                let identity = self.intern(self.meanings.of_nobody(address));
+                Some(Party { identity, workload: 0, flags: 0 })
             }
             [] => {
                 if before.is_some_and(|party| party.workload != 0) {
@@ -160,6 +176,8 @@ impl<H: Held> Patcher<'_, H> {
             }
             _ => return Err(TooWide),
         };
+        let flag = service_flag(self.registry.cluster(), &address);
+        let party = party.map(|party| Party { flags: party.flags | flag, ..party });
         if party.is_some_and(|party| party.flags & Party::TOMBSTONE == 0) {
             self.numbers.tombstones.claim(&address);
         }
@@ -167,6 +185,32 @@ impl<H: Held> Patcher<'_, H> {
             self.patch.addresses.insert(key, party);
         }
         Ok(())
+    }
+
+    /// Finds out whom a service stands for now.
+    fn resolve(&mut self, frontends: &mut HashMap<String, Vec<Frontend>>, name: &str) {
+        for frontend in frontends.remove(name).unwrap_or_default() {
+            self.patch.services.entry(frontend).or_insert(None);
+        }
+        let Some(fact) = self.registry.cluster().service(name) else { return };
+        let mut news = Vec::new();
+        let ports = resolve_one(fact, &mut news, |address| self.meaning_at(address));
+        self.news.extend(news);
+        for (resolved, meaning) in ports {
+            let backends = Backends { identity: self.intern(meaning), service: resolved.service };
+            self.patch.services.extend(resolved.frontends.iter().map(|frontend| (*frontend, Some(backends))));
+            frontends.entry(name.to_owned()).or_default().extend(resolved.frontends);
+        }
+    }
+
+    /// What is behind an address, once the patch is written.
+    fn meaning_at(&self, address: IpAddr) -> Identity {
+        let key = Address::from(address);
+        let party = self.patch.addresses.get(&key).copied().unwrap_or_else(|| self.held.address(&key));
+        let Some(party) = party else { return self.meanings.of_stranger(address) };
+        let new = self.patch.identities.iter().find(|(number, _)| *number == party.identity);
+        // Who has no number is denied.
+        new.map(|(_, meaning)| *meaning).or_else(|| self.held.meaning(party.identity)).unwrap_or(Identity::NOBODY)
     }
 
     fn intern(&mut self, meaning: Identity) -> u32 {

@@ -7,6 +7,7 @@ use bulkhead_ebpf::abi::{Denied, MAX_IDENTITY_SLOTS, SLOT_HOST, SLOT_WORLD};
 use super::tombstones::Tombstones;
 use super::*;
 use crate::policy::model::{DenyEntry, Established, GroupId, Guardrail, Mode, Origin, Rule, SecurityGroup};
+use crate::workload::cluster::Cluster;
 use crate::workload::{Requirement, Selector, SourceKind};
 
 fn origin() -> Origin {
@@ -80,7 +81,14 @@ fn of_policy(policy: PolicySet, workloads: &[Workload], numbers: &mut Numbers, b
     let policy = Arc::new(policy);
     let hosts = BTreeSet::from([ip("10.0.0.1"), ip("127.0.0.1")]);
     desired(
-        Inputs { policy: &policy, policy_is_new: true, workloads, host_addresses: &hosts, scopes: &[] },
+        Inputs {
+            policy: &policy,
+            policy_is_new: true,
+            workloads,
+            host_addresses: &hosts,
+            scopes: &[],
+            cluster: &Cluster::default(),
+        },
         numbers,
         before,
     )
@@ -106,6 +114,10 @@ impl Held for Contents {
 
     fn interface(&self, index: u32) -> Option<Place> {
         self.interfaces.get(&index).copied()
+    }
+
+    fn backends(&self, frontend: &Frontend) -> Option<Backends> {
+        self.services.get(frontend).copied()
     }
 
     fn meaning(&self, identity: u32) -> Option<Identity> {

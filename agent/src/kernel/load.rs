@@ -15,10 +15,11 @@ use super::pin::Pins;
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs"));
 
 /// Maps that are pinned, so that a later agent finds them as they are.
-pub const MAPS: [&str; 22] = [
+pub const MAPS: [&str; 23] = [
     "CONTROL",
     "ADDRESSES",
     "CIDRS",
+    "SERVICES",
     "CGROUPS",
     "INTERFACES",
     "IDENTITIES",

@@ -144,6 +144,7 @@ impl Readings for KernelReadings {
         let own = [
             ("addresses", abi::ADDRESSES),
             ("cidrs", abi::CIDRS),
+            ("services", abi::SERVICES),
             ("cgroups", abi::CGROUPS),
             ("interfaces", abi::INTERFACES),
             ("identities", abi::IDENTITIES),

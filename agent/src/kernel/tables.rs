@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{Array, Map, MapData, MapError};
 use bulkhead_ebpf::abi::{
-    Address, Control, FAILSAFE, IDENTITY_NONE, Identity, IdentityKey, PORT_INDEXES, Party, Place, Row, RowKey, RuleKey,
-    RuleRef, Settings,
+    Address, Backends, Control, FAILSAFE, Frontend, IDENTITY_NONE, Identity, IdentityKey, PORT_INDEXES, Party, Place,
+    Row, RowKey, RuleKey, RuleRef, Settings,
 };
 
 use super::error::KernelError;
@@ -45,6 +45,7 @@ pub struct Tables {
     cidrs: Mirror<PrefixKey, Party>,
     /// Of `cidrs`.
     lengths: Lengths,
+    services: Mirror<Frontend, Backends>,
     cgroups: Mirror<u64, Place>,
     interfaces: Mirror<u32, Place>,
     identities: Mirror<IdentityKey, Identity, IdentityTable>,
@@ -92,6 +93,7 @@ impl Tables {
             addresses: Mirror::open(pins, "ADDRESSES")?,
             lengths: Lengths::of(cidrs.content()),
             cidrs,
+            services: Mirror::open(pins, "SERVICES")?,
             cgroups: Mirror::open(pins, "CGROUPS")?,
             interfaces: Mirror::open(pins, "INTERFACES")?,
             identities: Mirror::open(pins, "IDENTITIES")?,
@@ -115,6 +117,7 @@ impl Tables {
             .chain(places.map(|place| (place.workload, place.identity)));
         let (mut last, mut identities) = (0, HashSet::new());
         identities.extend(self.identities.content().keys().map(|key| key.identity));
+        identities.extend(self.services.content().values().map(|backends| backends.identity));
         for (workload, identity) in numbers {
             last = last.max(workload);
             identities.insert(identity);
@@ -140,6 +143,7 @@ impl Tables {
         BTreeMap::from([
             ("addresses", self.addresses.content().len() as u64),
             ("cidrs", self.cidrs.content().len() as u64),
+            ("services", self.services.content().len() as u64),
             ("cgroups", self.cgroups.content().len() as u64),
             ("interfaces", self.interfaces.content().len() as u64),
             ("identities", self.identities.content().len() as u64),
@@ -220,6 +224,7 @@ impl Tables {
         let mut differences = BTreeMap::from([
             ("addresses", self.addresses.audit()?),
             ("cidrs", self.cidrs.audit()?),
+            ("services", self.services.audit()?),
             ("cgroups", self.cgroups.audit()?),
             ("interfaces", self.interfaces.audit()?),
             ("identities", self.identities.audit()?),
@@ -255,6 +260,7 @@ impl Tables {
         // In the order of [`Self::place`].
         let before = self.writes();
         let added = first_error([
+            self.services.set_all(written(&patch.services)),
             self.addresses.set_all(written(&patch.addresses)),
             self.cgroups.set_all(written(&patch.cgroups)),
             self.interfaces.set_all(written(&patch.interfaces)),
@@ -263,6 +269,7 @@ impl Tables {
             self.cgroups.unset_all(removed(&patch.cgroups)),
             self.interfaces.unset_all(removed(&patch.interfaces)),
             self.addresses.unset_all(removed(&patch.addresses)),
+            self.services.unset_all(removed(&patch.services)),
         ]);
         if self.writes() != before {
             self.commit(self.generation.wrapping_add(2))?;
@@ -337,13 +344,21 @@ impl Tables {
                 (*key, *party, old.identity)
             })
             .collect();
-        let cgroups = renumbered(self.cgroups.content(), &contents.cgroups);
-        let interfaces = renumbered(self.interfaces.content(), &contents.interfaces);
+        let with = |place: &Place, identity| Place { identity, ..*place };
+        let cgroups = renumbered(self.cgroups.content(), &contents.cgroups, |place| place.identity, with);
+        let interfaces = renumbered(self.interfaces.content(), &contents.interfaces, |place| place.identity, with);
+        let services = renumbered(
+            self.services.content(),
+            &contents.services,
+            |backends| backends.identity,
+            |backends, identity| Backends { identity, ..*backends },
+        );
         let mut numbers: HashMap<u32, u32> = HashMap::new();
         numbers.extend(addresses.iter().map(|(_, party, old)| (party.identity, *old)));
         numbers.extend(cidrs.iter().map(|(_, party, old)| (party.identity, *old)));
         numbers.extend(cgroups.iter().map(|(_, place, old)| (place.identity, *old)));
         numbers.extend(interfaces.iter().map(|(_, place, old)| (place.identity, *old)));
+        numbers.extend(services.iter().map(|(_, backends, old)| (backends.identity, *old)));
         self.precede(active, &numbers)?;
         let written = self.addresses.set_all(addresses.iter().map(|(address, party, _)| (*address, *party)));
         // One that is new and does not fit stays unknown, which `place` tells.
@@ -358,6 +373,7 @@ impl Tables {
         written?;
         self.cgroups.set_all(cgroups.into_iter().map(|(cgroup, place, _)| (cgroup, place)))?;
         self.interfaces.set_all(interfaces.into_iter().map(|(interface, place, _)| (interface, place)))?;
+        self.services.set_all(services.into_iter().map(|(frontend, backends, _)| (frontend, backends)))?;
         Ok(())
     }
 
@@ -389,6 +405,7 @@ impl Tables {
             self.interfaces.retain(|interface| contents.interfaces.contains_key(interface)),
             self.addresses.retain(|address| contents.addresses.contains_key(address)),
             self.cidrs.retain(|key| contents.cidrs.contains_key(key)),
+            self.services.retain(|frontend| contents.services.contains_key(frontend)),
         ]);
         // What went made room.
         let added = added.or_else(|_| self.add(contents));
@@ -398,6 +415,7 @@ impl Tables {
 
     fn add(&mut self, contents: &Contents) -> Result<(), KernelError> {
         first_error([
+            self.services.set_all(copied(&contents.services)),
             self.addresses.set_all(copied(&contents.addresses)),
             self.cidrs.set_all(copied(&contents.cidrs)),
             self.cgroups.set_all(copied(&contents.cgroups)),
@@ -406,7 +424,11 @@ impl Tables {
     }
 
     const fn writes(&self) -> u64 {
-        self.addresses.writes() + self.cidrs.writes() + self.cgroups.writes() + self.interfaces.writes()
+        self.addresses.writes()
+            + self.cidrs.writes()
+            + self.services.writes()
+            + self.cgroups.writes()
+            + self.interfaces.writes()
     }
 
     /// Step 4: the one word.
@@ -443,6 +465,10 @@ impl Held for Tables {
         self.interfaces.content().get(&index).copied()
     }
 
+    fn backends(&self, frontend: &Frontend) -> Option<Backends> {
+        self.services.content().get(frontend).copied()
+    }
+
     fn meaning(&self, identity: u32) -> Option<Identity> {
         self.identities.content().get(&IdentityKey { identity, copy: self.generation & 1 }).copied()
     }
@@ -459,10 +485,15 @@ pub fn failsafe_words(ports: &[FailsafePort]) -> Vec<u64> {
     words
 }
 
-/// Places under their new numbers and otherwise as they were, with the old number.
-fn renumbered<K: Copy + Eq + Hash>(old: &HashMap<K, Place>, new: &HashMap<K, Place>) -> Vec<(K, Place, u32)> {
-    let both = new.iter().filter_map(|(key, place)| Some((*key, place, old.get(key)?)));
-    both.map(|(key, place, old)| (key, Place { identity: place.identity, ..*old }, old.identity)).collect()
+/// Entries under their new numbers and otherwise as they were, with the old number.
+fn renumbered<K: Copy + Eq + Hash, V>(
+    old: &HashMap<K, V>,
+    new: &HashMap<K, V>,
+    number: impl Fn(&V) -> u32,
+    with: impl Fn(&V, u32) -> V,
+) -> Vec<(K, V, u32)> {
+    let both = new.iter().filter_map(|(key, entry)| Some((*key, entry, old.get(key)?)));
+    both.map(|(key, entry, old)| (key, with(old, number(entry)), number(old))).collect()
 }
 
 fn first_error<const N: usize>(results: [Result<bool, KernelError>; N]) -> Result<(), KernelError> {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bulkhead_ebpf::abi::{
     CLASS_ANY, DENY_ENTRIES, Denied, Direction, Identity, MAX_RULES, ROWS, RULE_NONE, RULE_REFS, Row, RowKey, RuleKey,
-    RuleRef, SLOT_HOST, SLOT_WORLD, SLOTS,
+    RuleRef, SLOT_HOST, SLOT_REMOTE_HOST, SLOT_WORLD, SLOTS,
 };
 
 use super::model::{DenyEntry, Established, GroupId, Mode, Peer, PolicySet, PortMatch, SecurityGroup};
@@ -287,13 +287,14 @@ fn entries_of(policy: &PolicySet) -> impl Iterator<Item = (RulePlace, &DenyEntry
 /// Slots in a fixed order, the entities' own first, so that the same rules give the same table.
 fn slots(peers: impl Iterator<Item = Peer>) -> Result<BTreeMap<Peer, u16>, TooLarge> {
     let mut peers: BTreeSet<Peer> = peers.collect();
-    let mut slots: BTreeMap<Peer, u16> = [(Peer::World, SLOT_WORLD), (Peer::Host, SLOT_HOST)]
-        .into_iter()
-        .filter(|(entity, _)| peers.remove(entity))
-        .collect();
-    let free = SLOT_HOST + 1..SLOTS as u16;
+    let mut slots: BTreeMap<Peer, u16> =
+        [(Peer::World, SLOT_WORLD), (Peer::Host, SLOT_HOST), (Peer::RemoteHost, SLOT_REMOTE_HOST)]
+            .into_iter()
+            .filter(|(entity, _)| peers.remove(entity))
+            .collect();
+    let free = SLOT_REMOTE_HOST + 1..SLOTS as u16;
     if peers.len() > free.len() {
-        return Err(TooLarge::Slots(peers.len() + 2));
+        return Err(TooLarge::Slots(peers.len() + usize::from(SLOT_REMOTE_HOST) + 1));
     }
     slots.extend(peers.into_iter().zip(free));
     Ok(slots)

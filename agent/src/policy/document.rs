@@ -202,19 +202,22 @@ pub struct PeerEntry {
     pub cidr: Field<String>,
     /// The CIDRs of an AddressGroup, by its name.
     pub addresses: Field<String>,
-    /// `world`: every address that is neither a known workload's nor this host's. `host`: this host itself.
+    /// `world`: every address that is neither a known workload's nor a host's. `host`: this host itself. `remote-host`: every other
+    /// node of the cluster.
     pub entity: Field<Entity>,
 }
 
 /// A named entity.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
 pub enum Entity {
-    /// Every address that is neither a known workload's nor this host's.
+    /// Every address that is neither a known workload's nor a host's.
     World,
     /// This host itself.
     Host,
+    /// Every other node of the cluster.
+    RemoteHost,
 }
 
 /// One entry of `ports`.

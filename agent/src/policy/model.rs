@@ -130,6 +130,8 @@ pub enum Peer {
     World,
     /// This host itself.
     Host,
+    /// Every other node of the cluster.
+    RemoteHost,
 }
 
 /// One entry of a rule's `ports`.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::cluster::Cluster;
 use super::{CgroupRef, DeclaredWorkload, InterfaceRef, Labels, SourceKind, Workload, alias};
 use crate::config::ManagedScope;
 use crate::policy::model::PolicySet;
@@ -39,6 +40,7 @@ pub struct Registry {
     declared: Declared,
     /// `None` where no Kubernetes API is asked: a pod's cgroup is one as any other then.
     pods: Option<Pods>,
+    cluster: Cluster,
 }
 
 /// The policy's documents, by what they claim.
@@ -68,8 +70,10 @@ pub struct Touched {
     pub everything: bool,
     /// Workloads, by name.
     pub workloads: BTreeSet<String>,
-    /// Addresses that the host may have gained or lost, or whose tombstone is gone.
+    /// Addresses that the host, another node or a service may have gained or lost, or whose tombstone is gone.
     pub host_addresses: BTreeSet<IpAddr>,
+    /// Services, by name.
+    pub services: BTreeSet<String>,
 }
 
 impl Touched {
@@ -82,7 +86,7 @@ impl Touched {
     /// Whether nothing changed.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
-        !self.everything && self.workloads.is_empty() && self.host_addresses.is_empty()
+        !self.everything && self.workloads.is_empty() && self.host_addresses.is_empty() && self.services.is_empty()
     }
 
     /// Both.
@@ -90,6 +94,7 @@ impl Touched {
         self.everything |= other.everything;
         self.workloads.extend(other.workloads);
         self.host_addresses.extend(other.host_addresses);
+        self.services.extend(other.services);
     }
 }
 
@@ -164,7 +169,8 @@ impl Registry {
             Change::LinkGone(index) => self.forget_link(index),
             Change::Pods(told) => self.tell_pods(|pods| pods.tell(told)),
             Change::Namespaces(told) => self.tell_pods(|pods| pods.tell_namespaces(told)),
-            Change::Nodes(_) | Change::Services(_) => Touched::default(),
+            Change::Nodes(told) => few(self.cluster.tell_nodes(told)),
+            Change::Services(told) => few(self.cluster.tell_services(told)),
         }
     }
 
@@ -172,6 +178,12 @@ impl Registry {
     #[must_use]
     pub const fn links(&self) -> &BTreeMap<u32, LinkFact> {
         &self.links
+    }
+
+    /// Nodes and services of the cluster.
+    #[must_use]
+    pub const fn cluster(&self) -> &Cluster {
+        &self.cluster
     }
 
     /// Whether an address is the host's own.
@@ -248,7 +260,7 @@ impl Registry {
         Touched {
             workloads: [name.unwrap_or_else(|| format!("{INTERFACE}{}", link.name))].into(),
             host_addresses: link.host_addresses.iter().copied().collect(),
-            everything: false,
+            ..Touched::default()
         }
     }
 
@@ -403,6 +415,11 @@ impl Registry {
             Some((CgroupRef { path: path.clone(), id }, scope.denies))
         })
     }
+}
+
+/// What is more than a few is computed as a whole.
+fn few(touched: Touched) -> Touched {
+    if touched.host_addresses.len() + touched.services.len() > FEW { Touched::everything() } else { touched }
 }
 
 fn replace<K: PartialEq, V: PartialEq>(known: &mut BTreeMap<K, V>, all: BTreeMap<K, V>) -> bool {

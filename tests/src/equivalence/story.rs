@@ -57,6 +57,15 @@ fn tell_world(text: &mut String, world: &World) {
         }
         let _ = writeln!(text, " at {:?}", workload.addresses);
     }
+    if !world.nodes.is_empty() {
+        let _ = writeln!(text, "    other nodes at {:?}", world.nodes);
+    }
+    for service in &world.services {
+        let _ = writeln!(text, "    service {} at {:?}", service.name, service.addresses);
+        for port in &service.ports {
+            let _ = writeln!(text, "        {}/{} stands for {:?}", port.protocol, port.port, port.backends);
+        }
+    }
     for scope in &world.scopes {
         let says = if scope.denies { "denies" } else { "allows" };
         let _ = writeln!(text, "    managed scope {} {says} what is unidentified", scope.cgroup.path);
@@ -126,6 +135,7 @@ fn peer(peer: &Peer) -> String {
         Peer::Cidr(net) => net.to_string(),
         Peer::World => "world".to_owned(),
         Peer::Host => "host".to_owned(),
+        Peer::RemoteHost => "remote-host".to_owned(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The user-space decision: the packet path's own code over tables in memory, called as the hooks call it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use bulkhead::desired::tombstones::{TOMBSTONES, Tombstones};
 use bulkhead::desired::{Contents, Desired, Held, Inputs, Nothing, Numbers, desired};
 use bulkhead::kernel::tables::failsafe_words;
 use bulkhead::policy::model::PolicySet;
+use bulkhead::source::{NodeFact, Told};
+use bulkhead::workload::cluster::Cluster;
 use bulkhead_ebpf::abi::{Direction, Hook, Party, RULE_NONE, Reason, Settings, Verdict};
 use bulkhead_ebpf::judge::{Judgement, Local, Seen, judge, known, undecidable};
 use bulkhead_ebpf::packet::{self, Frame, Network, Part, network};
@@ -61,12 +64,17 @@ impl Compiler {
         let policy = self.policy.as_ref().expect("set above");
         let scopes: Vec<_> = world.scopes.iter().map(|scope| (scope.cgroup.clone(), scope.denies)).collect();
         let host_addresses: BTreeSet<_> = world.host.iter().copied().collect();
+        let mut cluster = Cluster::default();
+        let node = |address: &IpAddr| NodeFact { name: address.to_string(), addresses: vec![*address] };
+        cluster.tell_nodes(Told::All(world.nodes.iter().map(node).collect()));
+        cluster.tell_services(Told::All(world.services.clone()));
         let inputs = Inputs {
             policy,
             policy_is_new: is_new,
             workloads: &world.workloads,
             host_addresses: &host_addresses,
             scopes: &scopes,
+            cluster: &cluster,
         };
         let desired = desired(inputs, &mut self.numbers, held).expect("a small policy fits");
         self.rules = self.numbers.rules.iter().map(|(place, number)| (number, place.clone())).collect();

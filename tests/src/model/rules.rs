@@ -1,6 +1,6 @@
 //! What the rules say of one flow, with everything else out of sight.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bulkhead::config::failsafe::FailsafePort;
 use bulkhead::policy::compile::RulePlace;
@@ -64,7 +64,8 @@ impl Ruling {
 impl Model {
     /// Asks the guardrails, the subject's groups and the failsafe ports about a flow of its address `own` with `peer` for `port`.
     pub(super) fn rule_on(&self, subject: Subject, own: IpAddr, peer: IpAddr, port: &Port) -> Ruling {
-        match self.policy_on(subject, own, peer, port) {
+        let (peers, port) = &self.behind(subject, peer, port);
+        match self.policy_on(subject, own, peers, port) {
             Ruling::Guarded(_) | Ruling::Audited | Ruling::Denied | Ruling::Unidentified { denies: true }
                 if self.is_failsafe(subject, own, port) =>
             {
@@ -76,7 +77,30 @@ impl Model {
 
     /// Whether a guardrail denies it, and nothing stands above that.
     pub(super) fn is_guarded(&self, subject: Subject, own: IpAddr, peer: IpAddr, port: &Port) -> bool {
-        !self.denying(subject, own, peer, port).is_empty() && !self.is_failsafe(subject, own, port)
+        let (peers, port) = &self.behind(subject, peer, port);
+        !self.denying(subject, own, peers, port).is_empty() && !self.is_failsafe(subject, own, port)
+    }
+
+    /// Whom a flow is for in the end, and at which port: what the subject sends to a service is for those behind it, where all of
+    /// them listen at one port.
+    fn behind(&self, subject: Subject, peer: IpAddr, port: &Port) -> (Vec<IpAddr>, Port) {
+        let itself = (vec![peer], port.clone());
+        let Port::Number { protocol, port } = *port else { return itself };
+        if subject.direction == Direction::Ingress {
+            return itself;
+        }
+        let services = self.world.services.iter().filter(|service| service.addresses.contains(&peer));
+        let ports = services.flat_map(|service| &service.ports);
+        let Some(found) = ports.into_iter().find(|found| (found.protocol, found.port) == (protocol, port)) else {
+            return itself;
+        };
+        match found.backends.as_slice() {
+            [first, others @ ..] if others.iter().all(|other| other.port() == first.port()) => {
+                let peers = found.backends.iter().map(SocketAddr::ip).collect();
+                (peers, Port::Number { protocol, port: first.port() })
+            }
+            _ => itself,
+        }
     }
 
     pub(super) fn is_failsafe(&self, subject: Subject, own: IpAddr, port: &Port) -> bool {
@@ -85,11 +109,11 @@ impl Model {
         !subject.linked && self.world.host.contains(&own) && self.world.failsafe.iter().any(named)
     }
 
-    fn policy_on(&self, subject: Subject, own: IpAddr, peer: IpAddr, port: &Port) -> Ruling {
+    fn policy_on(&self, subject: Subject, own: IpAddr, peers: &[IpAddr], port: &Port) -> Ruling {
         if let Some(denies) = subject.unidentified {
             return Ruling::Unidentified { denies };
         }
-        let denying = self.denying(subject, own, peer, port);
+        let denying = self.denying(subject, own, peers, port);
         if !denying.is_empty() {
             return Ruling::Guarded(denying);
         }
@@ -106,7 +130,7 @@ impl Model {
         let mut allowing = Vec::new();
         for group in &groups {
             for (index, rule) in group.rules(subject.direction) {
-                if self.rule_allows(rule, peer, port) {
+                if self.rule_allows(rule, peers, port) {
                     allowing.push(RulePlace::Rule { group: group.id, direction: subject.direction, index });
                 }
             }
@@ -121,14 +145,14 @@ impl Model {
     }
 
     /// The deny entries that deny a flow of the subject. Whoever is no workload has none.
-    pub(super) fn denying(&self, subject: Subject, own: IpAddr, peer: IpAddr, port: &Port) -> Vec<RuleName> {
+    fn denying(&self, subject: Subject, own: IpAddr, peers: &[IpAddr], port: &Port) -> Vec<RuleName> {
         let mut denying = Vec::new();
         if subject.workload.is_none() {
             return denying;
         }
         for guardrail in &self.world.policy.guardrails {
             for (index, entry) in guardrail.entries.iter().enumerate() {
-                if self.entry_denies(entry, subject, own, peer, port) {
+                if self.entry_denies(entry, subject, own, peers, port) {
                     denying.push(RulePlace::Deny { guardrail: guardrail.name.clone(), index });
                 }
             }
@@ -136,7 +160,7 @@ impl Model {
         denying
     }
 
-    fn entry_denies(&self, entry: &DenyEntry, subject: Subject, own: IpAddr, peer: IpAddr, port: &Port) -> bool {
+    fn entry_denies(&self, entry: &DenyEntry, subject: Subject, own: IpAddr, peers: &[IpAddr], port: &Port) -> bool {
         let (mine, theirs) = match subject.direction {
             Direction::Egress => (&entry.from, &entry.to),
             Direction::Ingress => (&entry.to, &entry.from),
@@ -145,7 +169,9 @@ impl Model {
         let is_own =
             |named: &Peer| self.is_denied_as(named, own) || groups.iter().any(|group| *named == Peer::Group(group.id));
         mine.as_ref().is_none_or(|peers| peers.iter().any(is_own))
-            && theirs.as_ref().is_none_or(|peers| peers.iter().any(|named| self.is_denied_as(named, peer)))
+            && theirs
+                .as_ref()
+                .is_none_or(|named| named.iter().any(|named| peers.iter().any(|peer| self.is_denied_as(named, *peer))))
             && entry.ports.as_ref().is_none_or(|ports| ports.iter().any(|entry| covers(entry, port)))
     }
 
@@ -176,8 +202,8 @@ impl Model {
         self.world.policy.groups.iter().filter(|group| group.selector.matches(labels)).collect()
     }
 
-    fn rule_allows(&self, rule: &Rule, peer: IpAddr, port: &Port) -> bool {
-        let named = rule.peers.iter().any(|named| self.is_peer(named, peer));
+    fn rule_allows(&self, rule: &Rule, peers: &[IpAddr], port: &Port) -> bool {
+        let named = rule.peers.iter().any(|named| peers.iter().all(|peer| self.is_peer(named, *peer)));
         let ported = match &rule.ports {
             None => true,
             Some(ports) => ports.iter().any(|entry| covers(entry, port)),
@@ -185,9 +211,11 @@ impl Model {
         named && ported
     }
 
-    /// As [`Self::is_peer`], for guardrails: whoever takes an address that its workload has left may be a stranger.
+    /// As [`Self::is_peer`], for guardrails: whoever takes an address that its workload has left may be a stranger, and so may
+    /// whoever answers at a service's where nobody is known to stand behind it.
     fn is_denied_as(&self, named: &Peer, address: IpAddr) -> bool {
-        self.is_peer(named, address) || *named == Peer::World && self.left.contains(&address)
+        let is_services = self.world.services.iter().any(|service| service.addresses.contains(&address));
+        self.is_peer(named, address) || *named == Peer::World && (is_services || self.left.contains(&address))
     }
 
     fn is_peer(&self, named: &Peer, address: IpAddr) -> bool {
@@ -199,9 +227,12 @@ impl Model {
             }
             Peer::Cidr(prefix) => prefix.contains(&address),
             Peer::World => {
-                holders().next().is_none() && !self.world.host.contains(&address) && !self.left.contains(&address)
+                let is_services = self.world.services.iter().any(|service| service.addresses.contains(&address));
+                let is_hosts = [&self.world.host, &self.world.nodes].iter().any(|hosts| hosts.contains(&address));
+                holders().next().is_none() && !is_hosts && !is_services && !self.left.contains(&address)
             }
             Peer::Host => self.world.host.contains(&address),
+            Peer::RemoteHost => self.world.nodes.contains(&address),
         }
     }
 }

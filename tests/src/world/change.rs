@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bulkhead::workload::{CgroupRef, InterfaceRef, SourceKind, Workload};
 
+use super::services::services;
 use super::{Random, Stage, ip, labels, policy};
 use crate::model::{Scope, World};
 
@@ -55,6 +56,7 @@ impl<'a> Changes<'a> {
                 self.left.push(former);
             }
             7 => change_scopes(random, self.stage, &mut world.scopes),
+            8 if !world.services.is_empty() => world.services = services(random, &world),
             _ => policy::change(random, &mut world.policy),
         }
         world

@@ -159,9 +159,10 @@ fn rule(random: &mut Random) -> Rule {
 }
 
 fn peer(random: &mut Random) -> Peer {
-    match random.below(10) {
+    match random.below(11) {
         0 => Peer::World,
         1 => Peer::Host,
+        10 => Peer::RemoteHost,
         2 => Peer::Group(GroupId(PEERED)),
         3..=5 => Peer::Cidr(random.pick(&CIDRS).parse().expect("a literal")),
         _ => Peer::Group(GroupId(1 + random.below(GROUPS as usize) as u32)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bulkhead::policy::model::PolicySet;
 use bulkhead::policy::validate::{PolicyFile, validate};
-use bulkhead::workload::{CgroupRef, InterfaceRef, SourceKind, Workload};
+use bulkhead::workload::{CgroupRef, InterfaceRef, Labels, SourceKind, Workload};
 use bulkhead_tests::document::selecting;
 use bulkhead_tests::world::Random;
 
@@ -113,7 +113,10 @@ pub fn states(random: &mut Random, links: &[InterfaceRef], cgroup: &CgroupRef, h
     let policy =
         validate(std::slice::from_ref(&file)).unwrap_or_else(|problems| panic!("{problems:#?}\n{}", file.text));
 
-    let labels = |list: &[(&str, &str)]| list.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+    let labels = |list: &[(&str, &str)]| {
+        let pairs = list.iter().map(|(key, value)| ((*key).into(), (*value).into()));
+        Arc::new(pairs.collect::<Labels>())
+    };
     let remote = |address: &str, list: &[(&str, &str)]| Workload {
         name: format!("at-{address}"),
         source: SourceKind::File,
@@ -152,7 +155,7 @@ pub fn states(random: &mut Random, links: &[InterfaceRef], cgroup: &CgroupRef, h
         let mut workloads = workloads.clone();
         if allows_some {
             let peer = workloads.iter_mut().find(|workload| *workload.addresses == *both(PEER));
-            peer.expect("it is there").labels.insert("favour".into(), "really".into());
+            Arc::make_mut(&mut peer.expect("it is there").labels).insert("favour".into(), "really".into());
         }
         State { policy: policy.clone(), workloads, allows_some }
     })

@@ -1,6 +1,7 @@
 //! Several hooks for one packet.
 
 use super::*;
+use crate::abi::{Backends, Frontend, Party, PortIndex, Reason};
 
 #[test]
 fn the_wall_knows_what_the_cgroup_hook_allowed() {
@@ -131,4 +132,28 @@ fn a_flow_that_nobody_answers_is_known_until_an_answer_comes() {
     assert_eq!(world.receives(WEB, &packet(API, WEB, udp(53, 40_000))), allow(Established));
     assert_eq!((world.embryos(), world.flows()), (0, 1));
     assert!(world.knows(WEB, &query));
+}
+
+#[test]
+fn what_goes_to_a_service_is_judged_as_if_it_went_to_those_behind_it() {
+    let mut world = shop();
+    let (service, other) = (Address::v4([10, 96, 0, 7]), Address::v4([10, 96, 0, 8]));
+    for address in [service, other] {
+        world.parties.insert(address, Party { flags: Party::SERVICE, ..Party::WORLD });
+    }
+    let at = |port| Frontend { address: service, service: PortIndex::new(6, port) };
+    let behind = |port| Backends { identity: u32::from(API), service: PortIndex::new(6, port) };
+    world.services.insert(at(8_000), behind(80));
+    world.services.insert(at(80), behind(81));
+    assert_eq!(world.calls(WEB, service, (protocol::TCP, 8_000)), allow(Rule), "its back ends' port is allowed");
+    assert_eq!(world.calls(WEB, service, HTTP), deny(NoRule), "the one behind its own is not");
+    assert_eq!(world.calls(WEB, service, (protocol::TCP, 81)), deny(NoRule), "no port of the service");
+    assert_eq!(world.calls(WEB, other, (protocol::TCP, 8_000)), deny(NoRule), "another service");
+    assert_eq!(world.calls(WEB, service, (protocol::UDP, 8_000)), deny(NoRule), "another protocol");
+    world.rail(Some(WEB), Some(API), Some(HTTP));
+    assert_eq!(
+        world.calls(WEB, service, (protocol::TCP, 8_000)),
+        deny(Reason::Guardrail),
+        "a guardrail looks behind it, too"
+    );
 }

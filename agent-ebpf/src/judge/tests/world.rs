@@ -4,8 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use crate::abi::{
-    Address, Control, Direction, Flow, FlowKey, Fragment, FragmentKey, IDENTITY_WORLD, Identity, IdentityKey, Party,
-    Place, PortIndex, RULE_NONE, Reason, Row, RowKey, RuleKey, RuleRef, SLOT_HOST, SLOT_WORLD, Settings, Verdict,
+    Address, Backends, Control, Direction, Flow, FlowKey, Fragment, FragmentKey, Frontend, IDENTITY_WORLD, Identity,
+    IdentityKey, Party, Place, PortIndex, RULE_NONE, Reason, Row, RowKey, RuleKey, RuleRef, SLOT_HOST, SLOT_WORLD,
+    Settings, Verdict,
 };
 use crate::judge::{Judgement, Local, Seen, judge, judge_call, known, undecidable};
 use crate::packet::build::{Ip, Transport};
@@ -48,7 +49,7 @@ pub(super) struct World {
     control: Control,
     now: Cell<u64>,
     identities: HashMap<u32, Identity>,
-    parties: HashMap<Address, Party>,
+    pub(super) parties: HashMap<Address, Party>,
     classes: HashMap<PortIndex, u16>,
     rows: HashMap<RowKey, Row>,
     rules: HashMap<RuleKey, RuleRef>,
@@ -62,6 +63,8 @@ pub(super) struct World {
     pub(super) room_for_embryos: usize,
     /// By how much the generation grew while a hook had read it and nothing else.
     pub(super) grown: Cell<u32>,
+    /// Whom services stand for.
+    pub(super) services: HashMap<Frontend, Backends>,
     /// Bits of [`Place`] by workload.
     pub(super) places: HashMap<Who, u32>,
     /// Rules whose hit was counted, and packets that were news.
@@ -87,6 +90,7 @@ impl World {
             fragments: RefCell::default(),
             room_for_flows: usize::MAX,
             room_for_embryos: usize::MAX,
+            services: HashMap::new(),
             places: HashMap::new(),
             hits: RefCell::default(),
             news: RefCell::default(),
@@ -367,6 +371,10 @@ impl Tables for World {
 
     fn party(&self, address: &Address) -> Party {
         self.parties.get(address).copied().unwrap_or(Party::WORLD)
+    }
+
+    fn backends(&self, frontend: &Frontend) -> Option<Backends> {
+        self.services.get(frontend).copied()
     }
 
     fn place(&self, seen: Seen) -> Option<Place> {

@@ -1,8 +1,11 @@
 //! A patch ends where computing everything would.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use bulkhead_ebpf::abi::PortIndex;
 
 use super::super::tests::{cidr, group, guardrail, ip};
 use super::super::tombstones::Tombstones;
@@ -10,8 +13,8 @@ use super::super::{Contents, Desired, Inputs, Nothing, desired};
 use super::*;
 use crate::config::ManagedScope;
 use crate::policy::model::{GroupId, Origin, Peer, PolicySet};
-use crate::source::{CgroupFact, Change, LinkFact};
-use crate::workload::DeclaredWorkload;
+use crate::source::{CgroupFact, Change, LinkFact, NamespaceFact, NodeFact, PodFact, ServiceFact, ServicePort, Told};
+use crate::workload::{DeclaredWorkload, Labels};
 
 /// Numbers without a pattern that are the same every time: a multiplicative congruential generator (Lehmer; multiplier of
 /// L'Ecuyer 1999, "Tables of linear congruential generators").
@@ -50,7 +53,10 @@ fn policy() -> Arc<PolicySet> {
 }
 
 fn change(dice: &mut Dice) -> Change {
-    const CGROUPS: [&str; 6] = [
+    const CGROUPS: [&str; 9] = [
+        "kubepods/poduid0",
+        "kubepods/burstable/poduid1",
+        "kubepods/burstable/poduid1/container",
         "shop/web",
         "shop/api",
         "shop",
@@ -59,7 +65,10 @@ fn change(dice: &mut Dice) -> Change {
         "system.slice/b.slice/c.service",
     ];
     const ALIASES: [Option<&str>; 4] = [None, Some("app=web"), Some("app=api"), Some("a note")];
-    let which = dice.below(6);
+    if dice.below(3) == 0 {
+        return of_kubernetes(dice);
+    }
+    let which = dice.below(9);
     let path = CGROUPS[which as usize].to_owned();
     let index = dice.below(5);
     match dice.below(5) {
@@ -83,6 +92,44 @@ fn change(dice: &mut Dice) -> Change {
     }
 }
 
+/// Word of the Kubernetes API: few names and addresses, so that they meet each other and those of links.
+fn of_kubernetes(dice: &mut Dice) -> Change {
+    let name = format!("shop/{}", dice.below(3));
+    let mut addresses = |from: u32, room: u32, most: u32| -> Vec<IpAddr> {
+        let count = dice.below(most + 1);
+        (0..count).map(|_| ip(&format!("10.0.0.{}", from + dice.below(room)))).collect()
+    };
+    let (own, of_node, of_service) = (addresses(8, 12, 2), addresses(6, 20, 1), addresses(26, 3, 1));
+    let backends: Vec<SocketAddr> = addresses(0, 26, 3).into_iter().map(|address| (address, 8_080).into()).collect();
+    let labels = Labels::from([("app".to_owned(), ["web", "api"][dice.below(2) as usize].to_owned())]);
+    match dice.below(12) {
+        0 => Change::Namespaces(Told::Gone("shop".to_owned())),
+        1 | 2 => Change::Namespaces(Told::One(NamespaceFact { name: "shop".to_owned(), labels: Labels::new() })),
+        3 => Change::Pods(Told::Gone(name)),
+        4..=7 => {
+            let uid = format!("uid{}", dice.below(4));
+            Change::Pods(Told::One(PodFact { name, uid, labels, addresses: own, local: dice.below(2) == 0 }))
+        }
+        8 => Change::Nodes(Told::One(NodeFact { name: format!("node{}", dice.below(2)), addresses: of_node })),
+        9 => Change::Services(Told::Gone(name)),
+        _ => {
+            let mut backends = backends;
+            if dice.below(8) == 0 {
+                backends.iter_mut().skip(1).for_each(|backend| backend.set_port(8_081));
+            }
+            // Each at addresses of its own.
+            let number = name.bytes().last().expect("a digit");
+            let address = |of: &IpAddr| ip(&format!("10.{number}.{}", &of.to_string()[5..]));
+            let addresses = of_service.iter().map(address).collect();
+            Change::Services(Told::One(ServiceFact {
+                name,
+                addresses,
+                ports: vec![ServicePort { protocol: 6, port: 80, backends }],
+            }))
+        }
+    }
+}
+
 fn everything(registry: &Registry, policy: &Arc<PolicySet>, numbers: &mut Numbers, held: &impl Held) -> Desired {
     let view = registry.view();
     let inputs = Inputs {
@@ -91,6 +138,7 @@ fn everything(registry: &Registry, policy: &Arc<PolicySet>, numbers: &mut Number
         workloads: &view.workloads,
         host_addresses: &view.host_addresses,
         scopes: &view.scopes,
+        cluster: registry.cluster(),
     };
     desired(inputs, numbers, held).expect("a small policy")
 }
@@ -101,6 +149,7 @@ struct Story {
     addresses: BTreeMap<String, (Option<String>, u32, Identity)>,
     cgroups: BTreeMap<u64, (Option<String>, u32, Identity)>,
     interfaces: BTreeMap<u32, (Option<String>, u32, Identity)>,
+    services: BTreeMap<String, (PortIndex, Identity)>,
 }
 
 fn story(contents: &Contents, state: &State) -> Story {
@@ -110,6 +159,11 @@ fn story(contents: &Contents, state: &State) -> Story {
     Story {
         addresses: contents.addresses.iter().map(|(key, party)| (format!("{key:?}"), of_party(party))).collect(),
         cgroups: contents.cgroups.iter().map(|(key, place)| (*key, of_place(place))).collect(),
+        services: contents
+            .services
+            .iter()
+            .map(|(key, backends)| (format!("{key:?}"), (backends.service, contents.identities[&backends.identity])))
+            .collect(),
         interfaces: contents.interfaces.iter().map(|(key, place)| (*key, of_place(place))).collect(),
     }
 }
@@ -126,10 +180,11 @@ fn write<K: std::hash::Hash + Eq, V>(map: &mut HashMap<K, V>, entries: impl Into
 #[test]
 fn after_any_sequence_of_changes_a_patch_ends_where_computing_everything_would() {
     let policy = policy();
-    let (mut patches, mut wide, mut most_buried) = (0, 0, 0);
+    let (mut patches, mut wide, mut most_buried, mut most_services) = (0, 0, 0, 0);
     for seed in 0..100 {
         let mut dice = Dice(seed);
-        let mut registry = Registry::new(vec![ManagedScope { path: "system.slice".to_owned(), denies: seed % 2 == 0 }]);
+        let scope = |path: &str| ManagedScope { path: path.to_owned(), denies: seed % 2 == 0 };
+        let mut registry = Registry::new(vec![scope("system.slice"), scope("kubepods")]).with_pods();
         registry.declare(&policy);
         let mut numbers = Numbers::above(0, [], Tombstones::new(Duration::from_secs(600), 1_000));
         let Desired { mut contents, mut state } = everything(&registry, &policy, &mut numbers, &Nothing);
@@ -142,6 +197,7 @@ fn after_any_sequence_of_changes_a_patch_ends_where_computing_everything_would()
                     patches += 1;
                     contents.identities.extend(patch.identities);
                     write(&mut contents.addresses, patch.addresses);
+                    write(&mut contents.services, patch.services);
                     write(&mut contents.cgroups, patch.cgroups);
                     write(&mut contents.interfaces, patch.interfaces);
                 }
@@ -157,6 +213,21 @@ fn after_any_sequence_of_changes_a_patch_ends_where_computing_everything_would()
             assert_eq!(buried, numbers.tombstones.iter().collect(), "seed {seed}, step {step}: {change:?}");
             most_buried = most_buried.max(buried.len());
             let whole = everything(&registry, &policy, &mut Numbers::default(), &Nothing);
+            let is_of_buried = |fact: &ServiceFact| {
+                fact.ports.iter().flat_map(|port| &port.backends).any(|backend| buried.contains(&backend.ip()))
+            };
+            let unsure: Vec<IpAddr> = registry
+                .cluster()
+                .services()
+                .filter(|fact| is_of_buried(fact))
+                .flat_map(|it| it.addresses.clone())
+                .collect();
+            // Nobody buries anything in a table that is new.
+            let mut whole = whole;
+            for services in [&mut others.services, &mut whole.contents.services] {
+                services.retain(|frontend, _| !unsure.contains(&frontend.address.into()));
+            }
+            most_services = most_services.max(whole.contents.services.len());
             assert_eq!(
                 story(&others, &state),
                 story(&whole.contents, &whole.state),
@@ -165,5 +236,6 @@ fn after_any_sequence_of_changes_a_patch_ends_where_computing_everything_would()
         }
     }
     assert!(patches > 2 * wide, "most changes are patches: {patches} were, {wide} were not");
+    assert!(most_services > 1, "services were there");
     assert!(most_buried > 0, "addresses were left");
 }

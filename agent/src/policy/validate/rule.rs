@@ -93,6 +93,7 @@ fn peer(side: &str, mark: Mark, entry: &PeerEntry, context: Context<'_>, peers: 
     match entry.entity.get() {
         Some(Entity::World) => peers.push(Peer::World),
         Some(Entity::Host) => peers.push(Peer::Host),
+        Some(Entity::RemoteHost) => peers.push(Peer::RemoteHost),
         None => {}
     }
 }

@@ -113,7 +113,7 @@ pub(super) fn covers_peer(wide: &[Peer], narrow: Peer) -> bool {
             wide.contains(&narrow)
                 || (everyone(|net| matches!(net, IpNet::V4(_))) && everyone(|net| matches!(net, IpNet::V6(_))))
         }
-        Peer::Group(_) | Peer::Host => wide.contains(&narrow),
+        Peer::Group(_) | Peer::Host | Peer::RemoteHost => wide.contains(&narrow),
     }
 }
 

@@ -77,7 +77,7 @@ const fn versions_of_peer(peer: &Peer) -> Versions {
     match peer {
         Peer::Cidr(IpNet::V4(_)) => Versions::V4,
         Peer::Cidr(IpNet::V6(_)) => Versions::V6,
-        Peer::Group(_) | Peer::World | Peer::Host => Versions::BOTH,
+        Peer::Group(_) | Peer::World | Peer::Host | Peer::RemoteHost => Versions::BOTH,
     }
 }
 

@@ -45,7 +45,7 @@ impl Pods {
     /// Takes word on pods, and returns the names of those that changed.
     pub(super) fn tell(&mut self, told: Told<PodFact>) -> BTreeSet<String> {
         match told {
-            Told::One(fact) => self.put(fact).into_iter().collect(),
+            Told::One(fact) => self.put(fact),
             Told::Gone(name) => self.forget(&name).into_iter().collect(),
             Told::All(facts) => {
                 let mut changed = BTreeSet::new();
@@ -53,7 +53,7 @@ impl Pods {
                 let gone: Vec<String> =
                     self.pods.keys().filter(|name| !named.contains(name.as_str())).cloned().collect();
                 changed.extend(gone.iter().filter_map(|name| self.forget(name)));
-                changed.extend(facts.into_iter().filter_map(|fact| self.put(fact)));
+                changed.extend(facts.into_iter().flat_map(|fact| self.put(fact)));
                 changed
             }
         }
@@ -113,7 +113,7 @@ impl Pods {
     /// A pod as a workload; `id_at` is the ID of the cgroup at a path.
     pub(super) fn workload(&self, name: &str, id_at: impl Fn(&str) -> Option<u64>) -> Option<Workload> {
         let pod = self.pods.get(name)?;
-        let place = self.places.get(&pod.uid).filter(|_| pod.local);
+        let place = self.place(name);
         Some(Workload {
             name: format!("{POD}{name}"),
             source: SourceKind::Kubernetes,
@@ -127,11 +127,11 @@ impl Pods {
 
     /// Where a local pod's cgroup is.
     pub(super) fn place(&self, name: &str) -> Option<&String> {
-        let pod = self.pods.get(name)?;
-        self.places.get(&pod.uid).filter(|_| pod.local)
+        let uid = &self.pods.get(name)?.uid;
+        self.places.get(uid).filter(|_| self.by_uid.get(uid).is_some_and(|holder| holder == name))
     }
 
-    fn put(&mut self, fact: PodFact) -> Option<String> {
+    fn put(&mut self, fact: PodFact) -> BTreeSet<String> {
         let own = self.interned.intern(fact.labels);
         let namespace = fact.name.split_once('/').map_or("", |(namespace, _)| namespace);
         let labels = self.namespaces.get(namespace).map(|of| merged(&own, namespace, of));
@@ -139,15 +139,14 @@ impl Pods {
         let addresses: BTreeSet<IpAddr> = fact.addresses.into_iter().collect();
         let pod = Pod { uid: fact.uid, local: fact.local, own, labels, addresses: addresses.into_iter().collect() };
         if self.pods.get(&fact.name) == Some(&pod) {
-            return None;
+            return BTreeSet::new();
         }
         // Another one may have had the name.
         self.forget(&fact.name);
-        if pod.local {
-            self.by_uid.insert(pod.uid.clone(), fact.name.clone());
-        }
+        // No two pods have one UID, but who says so is only told so.
+        let former = if pod.local { self.by_uid.insert(pod.uid.clone(), fact.name.clone()) } else { None };
         self.pods.insert(fact.name.clone(), pod);
-        Some(fact.name)
+        former.into_iter().chain([fact.name]).collect()
     }
 
     fn forget(&mut self, name: &str) -> Option<String> {

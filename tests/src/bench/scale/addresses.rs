@@ -64,6 +64,7 @@ pub(super) fn measure() -> Result<Vec<Figure>> {
         workloads: &view.workloads,
         host_addresses: &view.host_addresses,
         scopes: &view.scopes,
+        cluster: registry.cluster(),
     };
     let Desired { contents, mut state } = desired(inputs, &mut numbers, &tables)?;
     drop(view);
