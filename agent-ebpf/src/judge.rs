@@ -21,8 +21,8 @@ pub use evaluate::{Evaluation, Subject, evaluate, guardrail};
 pub use failsafe::failsafe;
 
 use crate::abi::{
-    Address, Backends, Direction, End, Fragment, Frontend, IDENTITY_WORLD, Party, Place, PortIndex, RULE_NONE, Reason, Stamp,
-    State, Verdict,
+    Address, Backends, Direction, End, Fragment, Frontend, IDENTITY_WORLD, Party, Place, PortIndex, RULE_NONE, Reason,
+    Stamp, State, Verdict,
 };
 use crate::packet::{Bytes, Packet, Part, is_never_cut};
 use crate::tables::Tables;
@@ -348,10 +348,17 @@ pub fn judge_in_place<T: Tables>(
         return Judgement::quiet(Reason::NeverCut, direction);
     }
     let subject = Subject::of(tables, local);
-    let peer = match direction {
+    let mut peer = match direction {
         Direction::Egress => tables.party(packet.destination()),
         Direction::Ingress => tables.party(packet.source()),
     };
+    if direction == Direction::Egress && peer.flags & Party::SERVICE != 0 {
+        let found = behind(tables, packet, direction);
+        if found != 0 {
+            let backends = Backends::unpack(found, packet.service());
+            (peer.identity, packet.detail) = (backends.identity, backends.service.0 as u16);
+        }
+    }
     if subject.is_guarded() {
         let own = if direction == Direction::Egress { packet.source() } else { packet.destination() };
         packet.here = tables.party(own).identity;
@@ -403,8 +410,14 @@ pub fn judge_call<T: Tables>(tables: &T, destination: &Address, packet: &Packet,
         // Within the host's own network namespace its addresses are loopback; only the packet's interface tells.
         return Judgement::quiet(Reason::Deferred, role);
     }
+    let (mut identity, mut service) = (peer.identity, packet.service());
+    if peer.flags & Party::SERVICE != 0 {
+        let found = behind(tables, packet, role);
+        if found != 0 {
+            Backends { identity, service } = Backends::unpack(found, service);
+        }
+    }
     // The address is not chosen yet: a guardrail that names it is left to the packets.
-    let Backends { identity, service } = behind(tables, destination, &peer, role, packet.service());
     let evaluation = tables.evaluate(subject, [local.identity; 2], identity, role, service);
     if !evaluation.is_allowed() && names(tables, role, service) {
         // Nor whether it is the host's own; the packets tell.
@@ -420,15 +433,17 @@ pub fn judge_call<T: Tables>(tables: &T, destination: &Address, packet: &Packet,
     }
 }
 
-/// Whom a flow is for, and at which port of theirs: of a service's those that stand behind it, for it is translated behind the
-/// sender's hooks. What comes from a service's address is the service's own.
-#[inline(always)]
-fn behind<T: Tables>(tables: &T, address: &Address, peer: &Party, role: Direction, service: PortIndex) -> Backends {
-    let own = Backends { identity: peer.identity, service };
-    if role == Direction::Ingress || peer.flags & Party::SERVICE == 0 {
-        return own;
-    }
-    tables.backends(&Frontend { address: *address, service }).unwrap_or(own)
+/// Whom a packet to a service is for, at which port of theirs, and whom an answer from there is from: those who stand behind it, as
+/// the host translates such packets behind the hooks that see the client. As [`Backends::pack`] has it; 0 where nobody does. A
+/// function of its own, as a program's stack is small.
+#[inline(never)]
+fn behind<T: Tables>(tables: &T, packet: &Packet, direction: Direction) -> u32 {
+    let (address, port) = match direction {
+        Direction::Egress => (packet.destination(), packet.detail),
+        Direction::Ingress => (packet.source(), u16::from_be(packet.source_port())),
+    };
+    let frontend = Frontend { address: *address, service: PortIndex::new(packet.protocol(), port) };
+    tables.backends(&frontend).map_or(0, Backends::pack)
 }
 
 /// Fills in the ports of a later fragment from the first, or remembers the first. False where the first is not known.

@@ -1,7 +1,7 @@
 //! Services: addresses and ports that stand for others. A host translates them behind the hooks that see the sender, so that
 //! these must know whom a packet is for in the end.
 
-use super::{Address, PortIndex};
+use super::{Address, IDENTITY_NONE, PortIndex};
 
 /// Entries of the map `SERVICES`. When it is full, a port of a service is nobody's: only rules by CIDR allow it.
 pub const SERVICES: u32 = 65_536;
@@ -24,24 +24,24 @@ const _: () = assert!(size_of::<Frontend>() == 20);
 pub struct Backends {
     /// What all of them are.
     pub identity: u32,
-    /// The port at which all of them listen.
+    /// The port at which all of them listen, of the same protocol.
     pub service: PortIndex,
 }
 
-const _: () = assert!(size_of::<Backends>() == 8);
+const _: () = assert!(size_of::<Backends>() == 8 && IDENTITY_NONE <= 0xffff);
 
 impl Backends {
-    /// As one number: a function of a program can return no more.
+    /// As one small number, for a program's stack is small; not 0, as no port is.
     #[inline(always)]
     #[must_use]
-    pub const fn pack(self) -> u64 {
-        (self.identity as u64) << 32 | self.service.0 as u64
+    pub const fn pack(self) -> u32 {
+        self.identity << 16 | self.service.0 & 0xffff
     }
 
-    /// From one number.
+    /// From that number, for who stands behind `frontend`.
     #[inline(always)]
     #[must_use]
-    pub const fn unpack(number: u64) -> Self {
-        Self { identity: (number >> 32) as u32, service: PortIndex(number as u32) }
+    pub const fn unpack(number: u32, frontend: PortIndex) -> Self {
+        Self { identity: number >> 16, service: PortIndex(frontend.0 & !0xffff | number & 0xffff) }
     }
 }

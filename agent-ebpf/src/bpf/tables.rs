@@ -115,10 +115,8 @@ impl Tables for Kernel {
     #[inline(always)]
     fn backends(&self, frontend: &Frontend) -> Option<Backends> {
         let [high, low] = frontend.address.halves();
-        match backends_of(high, low, frontend.service.0) {
-            NO_BACKENDS => None,
-            found => Some(Backends::unpack(found)),
-        }
+        let found = backends_of(high, low, frontend.service.0);
+        if found == 0 { None } else { Some(Backends::unpack(found, frontend.service)) }
     }
 
     #[inline(always)]
@@ -237,16 +235,13 @@ extern "C" fn party_of_prefix(high: u64, low: u64) -> u64 {
     CIDRS.get(lpm_trie::Key::new(128, address)).unwrap_or(&Party::WORLD).pack()
 }
 
-/// No service's: no identity has this number.
-const NO_BACKENDS: u64 = u64::MAX;
-
-/// Whom a service stands for, as a function of its own, for the same reasons.
+/// Whom a service stands for, as a function of its own, for the same reasons; 0 where nobody stands there.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn backends_of(high: u64, low: u64, service: u32) -> u64 {
+extern "C" fn backends_of(high: u64, low: u64, service: u32) -> u32 {
     let frontend = Frontend { address: Address::from_halves([high, low]), service: PortIndex(service) };
     // SAFETY: entries are 8 bytes, copied out at once; an entry that is being replaced is read old or new.
-    unsafe { SERVICES.get(&frontend) }.map_or(NO_BACKENDS, |backends| backends.pack())
+    unsafe { SERVICES.get(&frontend) }.map_or(0, |backends| backends.pack())
 }
 
 /// The rules as a function of its own: with scalars for arguments the verifier walks through it once, whoever calls.
