@@ -4,6 +4,7 @@
 
 pub mod health;
 mod kernel;
+pub mod kubernetes;
 pub mod listener;
 pub(crate) mod process;
 
@@ -20,6 +21,8 @@ use crate::controller::audit::REPAIRS;
 use crate::flow::SharedNames;
 use crate::kernel::Readings;
 use crate::workload::SourceKind;
+
+use kubernetes::KubernetesMetrics;
 
 /// From a hundred microseconds to ten seconds.
 const BUCKETS: [f64; 16] =
@@ -44,6 +47,7 @@ pub struct Metrics {
     policy_apply: Histogram,
     kernel_errors: IntCounterVec,
     repairs: IntCounterVec,
+    kubernetes: KubernetesMetrics,
 }
 
 impl Metrics {
@@ -107,6 +111,12 @@ impl Metrics {
     /// Something in the kernel was not as the agent had left it, and is again; see [`REPAIRS`].
     pub fn repaired(&self, what: &str, count: u64) {
         self.repairs.with_label_values(&[what]).inc_by(count);
+    }
+
+    /// What the Kubernetes source counts with.
+    #[must_use]
+    pub fn kubernetes(&self) -> KubernetesMetrics {
+        self.kubernetes.clone()
     }
 
     /// Everything, in the text format.
@@ -176,6 +186,7 @@ impl Metrics {
                 ),
                 &["what"],
             )),
+            kubernetes: KubernetesMetrics::default(),
         };
         metrics.start_at_zero();
         metrics.register();
@@ -215,6 +226,9 @@ impl Metrics {
         self.add(self.repairs.clone());
         self.add(build_info());
         self.add(process::ProcessCollector::new(now()));
+        for collector in self.kubernetes.collectors() {
+            self.registry.register(collector).expect("every metric has a name of its own");
+        }
     }
 
     fn add(&self, collector: impl Collector + 'static) {

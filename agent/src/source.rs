@@ -6,6 +6,7 @@
 pub mod cgroup;
 pub mod file;
 mod inotify;
+pub mod kubernetes;
 pub mod netlink;
 #[cfg(test)]
 mod netns;

@@ -2,11 +2,13 @@
 //!
 //! The demo and the bench use the same lab.
 //!
+//! - [`apiserver`]: a server of the Kubernetes API, for one test
 //! - [`model`]: what a policy means, written apart from the implementation
 //! - [`soak`]: what must hold on the worst day, for as long as one likes
 //! - [`world`]: random worlds and what happens in them
 //! - [`equivalence`]: model, user-space decision and the programs in the kernel, held against each other
 
+pub mod apiserver;
 pub mod bench;
 pub mod case;
 pub mod check;

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::controller::Event;
-use crate::source::{Change, Fact};
+use crate::source::{Change, Fact, Told};
 use crate::surface::stopped;
 
 /// The wait before the first new attempt; each further one doubles it.
@@ -26,6 +26,8 @@ pub(super) async fn tell(events: &mpsc::Sender<Event>, seen: std::time::Instant,
     match &change {
         Change::CgroupResync(all) => tracing::debug!(cgroups = all.len(), "every cgroup is told of"),
         Change::LinkResync(all) => tracing::debug!(links = all.len(), "every link is told of"),
+        Change::Pods(Told::All(all)) => tracing::debug!(pods = all.len(), "every pod is told of"),
+        Change::Services(Told::All(all)) => tracing::debug!(services = all.len(), "every service is told of"),
         change => tracing::debug!(?change, "seen"),
     }
     events.send(Event::Fact(Fact { seen, change })).await.map_err(|_| Closed)

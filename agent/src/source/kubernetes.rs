@@ -1,0 +1,90 @@
+//! The Kubernetes source: pods, namespaces, nodes and services, by word of the API server.
+//!
+//! Each kind is listed in pages and watched from there on; [`follow`] says how. Objects are read one by one into just what
+//! is told of them and let go: nothing of a pod, a namespace or a node is kept here, of services what joins them with
+//! their back ends. While the server can't be reached nothing is told, so the last known state stays in force.
+
+mod address;
+mod client;
+mod cluster;
+mod complaint;
+mod endpoint;
+mod follow;
+mod object;
+mod pace;
+mod pod;
+mod read;
+mod service;
+mod trouble;
+mod wire;
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::controller::Event;
+use crate::metrics::kubernetes::KubernetesMetrics;
+use crate::source::Change;
+use crate::surface::stopped;
+
+pub use client::Access;
+pub use pace::Pace;
+
+use client::Connection;
+use cluster::{Namespaces, Nodes};
+use endpoint::EndpointSlices;
+use follow::follow;
+use pod::Pods;
+use service::{Balanced, News, Services};
+
+/// What the source needs to know.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How to reach the API server.
+    pub access: Access,
+    /// This host's name as a node: its pods are local.
+    pub node_name: String,
+    /// How fast to ask again.
+    pub pace: Pace,
+}
+
+/// Where requests go, what is counted of them, and who is told.
+#[derive(Debug)]
+struct Server {
+    connection: Connection,
+    metrics: KubernetesMetrics,
+    pace: Pace,
+    events: mpsc::Sender<Event>,
+}
+
+/// Tells of pods, namespaces, nodes and services until `stop` turns true or nobody listens any more.
+pub async fn watch(
+    options: Options,
+    metrics: KubernetesMetrics,
+    events: mpsc::Sender<Event>,
+    stop: watch::Receiver<bool>,
+) {
+    metrics.started();
+    let connection = Connection::new(options.access);
+    let server = Server { connection, metrics, pace: options.pace, events: events.clone() };
+    let pods = Pods { node_name: options.node_name };
+    // Never held while something is awaited.
+    let balanced = Mutex::new(Balanced::default());
+    let balanced = || balanced.lock().unwrap_or_else(PoisonError::into_inner);
+    let services = |news: News| news.into_iter().map(Change::Services).collect();
+    let everything = async {
+        tokio::join!(
+            // A pod has no labels of its namespace's before the namespace is told; who asks first is answered first.
+            follow(&Namespaces, &server, |told| vec![Change::Namespaces(told)]),
+            follow(&pods, &server, |told| vec![Change::Pods(told)]),
+            follow(&Nodes, &server, |told| vec![Change::Nodes(told)]),
+            follow(&Services, &server, |told| services(balanced().tell_services(told))),
+            follow(&EndpointSlices, &server, |told| services(balanced().tell_slices(told))),
+        )
+    };
+    tokio::select! {
+        _closed = everything => {}
+        () = events.closed() => {}
+        () = stopped(stop) => {}
+    }
+}

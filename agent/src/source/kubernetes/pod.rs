@@ -1,0 +1,92 @@
+//! Pods.
+
+use serde::Deserialize;
+
+use crate::source::PodFact;
+use crate::source::kubernetes::address::address;
+use crate::source::kubernetes::object::{Kind, Metadata};
+
+/// All pods that have not finished.
+#[derive(Debug)]
+pub(super) struct Pods {
+    /// Pods on this node are local.
+    pub(super) node_name: String,
+}
+
+/// A pod, as far as it is read.
+#[derive(Debug, Deserialize)]
+pub(super) struct Pod {
+    metadata: Metadata,
+    spec: Option<Spec>,
+    status: Option<Status>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    node_name: Option<String>,
+    host_network: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    phase: Option<String>,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<String>,
+    #[serde(rename = "podIPs")]
+    pod_ips: Option<Vec<PodIp>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PodIp {
+    ip: Option<String>,
+}
+
+impl Kind for Pods {
+    type Object = Pod;
+    type Fact = PodFact;
+    const NAME: &'static str = "pods";
+    const PATH: &'static str = "/api/v1/pods";
+    /// One that finishes leaves the selection, and the server says that it is deleted.
+    const SELECTORS: &'static [(&'static str, &'static str)] =
+        &[("fieldSelector", "status.phase!=Succeeded,status.phase!=Failed")];
+
+    fn metadata(object: &Pod) -> &Metadata {
+        &object.metadata
+    }
+
+    fn fact(&self, name: String, pod: Pod, doubts: &mut Vec<String>) -> Option<PodFact> {
+        let (spec, status) = (pod.spec.unwrap_or_default(), pod.status.unwrap_or_default());
+        if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+            return None;
+        }
+        let local = spec.node_name.is_some_and(|node| node == self.node_name);
+        let addresses = if spec.host_network == Some(true) {
+            // They are the node's.
+            Vec::new()
+        } else {
+            let all = status.pod_ips.into_iter().flatten().filter_map(|it| it.ip);
+            let mut addresses: Vec<_> = all.filter_map(|ip| address("podIP", &ip, doubts)).collect();
+            if addresses.is_empty() {
+                addresses
+                    .extend(status.pod_ip.filter(|ip| !ip.is_empty()).and_then(|ip| address("podIP", &ip, doubts)));
+            }
+            addresses
+        };
+        if addresses.is_empty() && !local {
+            return None;
+        }
+        let Metadata { uid, labels, annotations, .. } = pod.metadata;
+        let annotations = annotations.unwrap_or_default();
+        let uid = annotations.hash.filter(|_| annotations.mirror.is_some()).or(uid);
+        if local && uid.as_deref().is_none_or(str::is_empty) {
+            doubts.push("it has no UID".to_owned());
+            return None;
+        }
+        Some(PodFact { name, uid: uid.unwrap_or_default(), labels: labels.unwrap_or_default(), addresses, local })
+    }
+}
+
+#[cfg(test)]
+mod tests;
