@@ -259,7 +259,6 @@ impl ApiServer {
     }
 
     /// Every request since the start, or since the last call.
-    #[must_use]
     pub fn take_asked(&self) -> Vec<Asked> {
         std::mem::take(&mut *lock(&self.shared.asked))
     }
