@@ -44,7 +44,7 @@ pub enum Command {
     /// Take everything that Bulkhead enforces out of the kernel
     Detach(detach::DetachOptions),
     /// Print the JSON Schema of policy documents, for editors
-    Schema,
+    Schema(schema::SchemaOptions),
     /// Print a completion script for a shell
     Completions(schema::CompletionsOptions),
 }
@@ -72,7 +72,7 @@ impl Command {
             Self::Groups(options) => wait(groups::groups(options)),
             Self::Flows(options) => wait(flows::flows(options)),
             Self::Detach(options) => detach::detach(&options),
-            Self::Schema => schema::schema(),
+            Self::Schema(options) => schema::schema(&options),
             Self::Completions(options) => schema::completions(&options),
         }
     }

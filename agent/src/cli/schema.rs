@@ -5,7 +5,7 @@ use clap_complete::Shell;
 
 use super::Cli;
 use crate::exit::Failure;
-use crate::policy::document::schema;
+use crate::policy::document::{crd, schema};
 
 /// Options of `bulkhead completions`.
 #[derive(Args, Clone, Debug)]
@@ -14,8 +14,19 @@ pub struct CompletionsOptions {
     shell: Shell,
 }
 
-/// Prints the JSON Schema of policy documents.
-pub(super) fn schema() -> Result<(), Failure> {
+/// Options of `bulkhead schema`.
+#[derive(Args, Clone, Debug)]
+pub struct SchemaOptions {
+    /// Print the custom resource definitions for a Kubernetes cluster instead, as YAML
+    #[arg(long)]
+    crds: bool,
+}
+
+/// Prints the JSON Schema of policy documents, or the custom resource definitions.
+pub(super) fn schema(options: &SchemaOptions) -> Result<(), Failure> {
+    if options.crds {
+        return super::put(&crd::yaml());
+    }
     super::put(&format!("{:#}\n", schema::schema()))
 }
 

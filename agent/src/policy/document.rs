@@ -1,5 +1,6 @@
 //! The shapes of policy documents, as they stand in YAML. What they mean is decided in [`super::validate`].
 
+pub mod crd;
 mod decode;
 mod field;
 pub mod network_policy;
