@@ -4,6 +4,7 @@ pub mod compile;
 pub mod document;
 pub mod load;
 pub mod model;
+pub mod objects;
 pub mod port_class;
 pub mod problem;
 mod suggest;

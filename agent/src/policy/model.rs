@@ -91,6 +91,14 @@ pub struct Rule {
     pub origin: Origin,
 }
 
+impl Rule {
+    /// A rule that allows nothing, in place of one that is wrong.
+    #[must_use]
+    pub const fn nobody(origin: Origin) -> Self {
+        Self { description: None, peers: Vec::new(), ports: None, origin }
+    }
+}
+
 /// What an administrator denies, whatever groups allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guardrail {
@@ -117,6 +125,14 @@ pub struct DenyEntry {
     pub ports: Option<Vec<PortMatch>>,
     /// Where the entry stands.
     pub origin: Origin,
+}
+
+impl DenyEntry {
+    /// An entry that denies nothing, in place of one that is wrong.
+    #[must_use]
+    pub const fn nobody(origin: Origin) -> Self {
+        Self { description: None, from: Some(Vec::new()), to: None, ports: None, origin }
+    }
 }
 
 /// The other side of a rule.
@@ -181,6 +197,9 @@ pub enum Established {
     Keep,
 }
 
+/// Begins the path of what is no file, but an object of the Kubernetes API.
+pub const KUBERNETES: &str = "kubernetes:";
+
 /// A place in a policy file, from 1.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Origin {
@@ -194,6 +213,10 @@ pub struct Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Nobody has an object of the API before them as lines.
+        if self.file.as_os_str().as_encoded_bytes().starts_with(KUBERNETES.as_bytes()) {
+            return write!(f, "{}", self.file.display());
+        }
         write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
     }
 }

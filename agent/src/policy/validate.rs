@@ -4,11 +4,11 @@
 
 mod cidr;
 mod group;
-mod group_id;
+pub(super) mod group_id;
 mod guardrail;
 mod index;
 mod names;
-mod network_policy;
+pub(super) mod network_policy;
 mod port;
 mod rule;
 mod selector;
@@ -51,15 +51,19 @@ pub fn validate(files: &[PolicyFile]) -> Result<PolicySet, Vec<Problem>> {
 
 /// As [`validate`], where `found` is what was wrong before there were texts.
 pub(super) fn validate_after(files: &[PolicyFile], found: Vec<Problem>) -> Result<PolicySet, Vec<Problem>> {
+    let (policy, problems) = read_in_part(files, found);
+    if problems.is_empty() { Ok(policy) } else { Err(problems) }
+}
+
+/// Every problem, as [`validate_after`] has it, beside what is right: a rule that is wrong stands at its index without peers, a
+/// deny entry without anyone who sends. What else a document with a problem says may be wider than what was meant.
+pub(super) fn read_in_part(files: &[PolicyFile], found: Vec<Problem>) -> (PolicySet, Vec<Problem>) {
     let complete = found.is_empty();
     let problems = RefCell::new(found);
     let policy = Set { problems: &problems, complete }.validate(files);
     let mut problems = problems.into_inner();
-    if problems.is_empty() {
-        return Ok(policy);
-    }
     problems.sort_by(|one, other| one.origin.cmp(&other.origin));
-    Err(problems)
+    (policy, problems)
 }
 
 /// A document that has been read, and where it stands.

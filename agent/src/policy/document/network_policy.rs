@@ -13,6 +13,9 @@ pub const API_VERSION: &str = "networking.k8s.io/v1";
 /// The kind.
 pub const KIND: &str = "NetworkPolicy";
 
+/// The annotation by which a policy is only audited.
+pub const MODE: &str = "bulkhead.dev/mode";
+
 /// The whole object.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]

@@ -4,6 +4,8 @@ use super::index::Index;
 use super::{Context, Read, group_id, rule, selector};
 use crate::policy::document::{EstablishedName, Field, ModeName, SecurityGroupSpec};
 use crate::policy::model::{Established, Mode, Rule, SecurityGroup};
+use crate::policy::problem::Reporter;
+use crate::policy::yaml::Mark;
 
 /// The group, where enough of it is right to have one.
 pub(super) fn group(read: &Read<'_, SecurityGroupSpec>, index: &Index) -> Option<SecurityGroup> {
@@ -11,8 +13,8 @@ pub(super) fn group(read: &Read<'_, SecurityGroupSpec>, index: &Index) -> Option
     let (mark, spec) = read.document.spec.marked()?;
     check_id(spec, context);
     let selector = selector::selector(&spec.selector, mark, context);
-    let ingress = list(&spec.ingress, |mark, rule| rule::ingress(mark, rule, context));
-    let egress = list(&spec.egress, |mark, rule| rule::egress(mark, rule, context));
+    let ingress = list(&spec.ingress, read.report, |mark, rule| rule::ingress(mark, rule, context));
+    let egress = list(&spec.egress, read.report, |mark, rule| rule::egress(mark, rule, context));
     let (_, name) = read.name()?;
     Some(SecurityGroup {
         name: name.to_owned(),
@@ -45,11 +47,15 @@ fn check_id(spec: &SecurityGroupSpec, context: Context<'_>) {
     }
 }
 
-/// The rules of one direction; `None` where the group does not mention it.
+/// The rules of one direction, a wrong one without peers; `None` where the group does not mention it.
 fn list<R>(
     rules: &Field<Vec<Field<R>>>,
-    mut read: impl FnMut(crate::policy::yaml::Mark, &R) -> Option<Rule>,
+    report: Reporter<'_>,
+    mut read: impl FnMut(Mark, &R) -> Option<Rule>,
 ) -> Option<Vec<Rule>> {
-    let rules = rules.get()?.iter().filter_map(|rule| rule.marked());
-    Some(rules.filter_map(|(mark, rule)| read(mark, rule)).collect())
+    let rule = |field: &Field<R>| {
+        let read = field.marked().and_then(|(mark, rule)| read(mark, rule));
+        read.unwrap_or_else(|| Rule::nobody(report.origin(field.mark().unwrap_or_default())))
+    };
+    Some(rules.get()?.iter().map(rule).collect())
 }

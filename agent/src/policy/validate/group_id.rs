@@ -1,5 +1,7 @@
 //! IDs of groups that give none.
 
+use std::collections::BTreeSet;
+
 use crate::policy::model::GroupId;
 
 /// The largest ID that a document may give; derived ones are above, so the two never meet.
@@ -17,6 +19,13 @@ pub(super) fn derived(name: &str) -> GroupId {
     GroupId(u32::try_from(folded).expect("31 bits") | 0x8000_0000)
 }
 
+/// The ID of a group that nobody names by it: derived from its name, or where that is taken from the name and a number after it.
+pub(in crate::policy) fn free(name: &str, taken: &mut BTreeSet<GroupId>) -> GroupId {
+    let names = (2..).map(|number: u64| derived(&format!("{name} {number}")));
+    let mut ids = [derived(name)].into_iter().chain(names);
+    ids.find(|id| taken.insert(*id)).expect("fewer groups than numbers")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -27,6 +36,15 @@ mod tests {
         let fold = |hash: u64| GroupId(((hash >> 31 ^ hash) & 0x7fff_ffff) as u32 | 0x8000_0000);
         assert_eq!(derived("a"), fold(0xaf63_dc4c_8601_ec8c));
         assert_eq!(derived("foobar"), fold(0x8594_4171_f739_67e8));
+    }
+
+    #[test]
+    fn a_derived_id_that_is_taken_makes_way_for_another() {
+        let mut taken = BTreeSet::from([derived("pods:a")]);
+        let ids: BTreeSet<GroupId> = (0..3).map(|_| free("pods:a", &mut taken)).collect();
+        assert_eq!((ids.len(), taken.len()), (3, 4));
+        assert!(ids.iter().all(|id| i64::from(id.0) > MAX_GIVEN));
+        assert_eq!(free("pods:b", &mut taken), derived("pods:b"));
     }
 
     #[test]

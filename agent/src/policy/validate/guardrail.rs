@@ -40,10 +40,14 @@ fn entries(spec: Mark, guardrail: &GuardrailSpec, context: Context<'_>) -> Vec<D
         }
         Field::Refused(_) | Field::Is(..) => {}
     }
-    let entries = guardrail.deny.get().into_iter().flatten().filter_map(|entry| entry.marked());
-    entries.filter_map(|(mark, entry)| deny(mark, entry, context)).collect()
+    let entry = |field: &Field<DenyRule>| {
+        let read = field.marked().and_then(|(mark, entry)| deny(mark, entry, context));
+        read.unwrap_or_else(|| DenyEntry::nobody(context.report.origin(field.mark().unwrap_or_default())))
+    };
+    guardrail.deny.get().into_iter().flatten().map(entry).collect()
 }
 
+/// One entry; `None` where it is wrong.
 fn deny(mark: Mark, entry: &DenyRule, context: Context<'_>) -> Option<DenyEntry> {
     let anyone = |side: &'static str| move || format!("leave `{side}` out for anyone, or list at least one");
     if entry.from.is_absent() && entry.to.is_absent() && entry.ports.is_absent() {

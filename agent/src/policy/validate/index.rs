@@ -37,8 +37,13 @@ impl Index {
                 Some(given) => given,
                 None => (mark, group_id::derived(name)),
             };
-            take_id(&mut ids, id, name, place, read.report);
-            index.groups.insert(name.to_owned(), id);
+            if take_id(&mut ids, id, name, place, read.report) {
+                index.groups.insert(name.to_owned(), id);
+            } else if let Entry::Vacant(free) = ids.entry(group_id::derived(name)) {
+                // So that whoever names it does not get the other's members.
+                index.groups.insert(name.to_owned(), *free.key());
+                free.insert((name.to_owned(), read.report.origin(mark)));
+            }
         }
         let mut names = Taken::default();
         for read in &documents.addresses {
@@ -73,10 +78,17 @@ impl Taken {
     }
 }
 
-fn take_id(ids: &mut BTreeMap<GroupId, (String, Origin)>, id: GroupId, name: &str, mark: Mark, report: Reporter<'_>) {
+/// Takes an ID; where it is taken, reports both places.
+fn take_id(
+    ids: &mut BTreeMap<GroupId, (String, Origin)>,
+    id: GroupId,
+    name: &str,
+    mark: Mark,
+    report: Reporter<'_>,
+) -> bool {
     let Some((other, origin)) = ids.get(&id) else {
         ids.insert(id, (name.to_owned(), report.origin(mark)));
-        return;
+        return true;
     };
     if i64::from(id.0) > group_id::MAX_GIVEN {
         let message = format!("the IDs derived from the names `{name}` and `{other}` (at {origin}) are both {id}");
@@ -85,6 +97,7 @@ fn take_id(ids: &mut BTreeMap<GroupId, (String, Origin)>, id: GroupId, name: &st
         let message = format!("ID {id} is given twice: here to `{name}` and at {origin} to `{other}`");
         report.add(mark, message, "give one of the two groups another `id`");
     }
+    false
 }
 
 fn cidrs(read: &Read<'_, AddressGroupSpec>) -> Vec<IpNet> {

@@ -9,17 +9,17 @@
 mod block;
 mod peers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::index::{Index, Taken};
 use super::names::check_subdomain;
 use super::selector::requirements;
 use super::{Context, group_id, once};
 use crate::policy::document::network_policy::{
-    NetworkPolicy, NetworkPolicySpec, ObjectMeta, PolicyType, Port, Protocol,
+    MODE, NetworkPolicy, NetworkPolicySpec, ObjectMeta, PolicyType, Port, Protocol,
 };
 use crate::policy::document::{Field, NameOrNumber};
-use crate::policy::model::{Established, GroupId, Mode, Peer, PortMatch, Rule, SecurityGroup};
+use crate::policy::model::{Established, GroupId, Mode, Origin, Peer, PortMatch, Rule, SecurityGroup};
 use crate::policy::problem::Reporter;
 use crate::policy::yaml::{Mark, Node, Value};
 use crate::workload::{Requirement, Selector};
@@ -28,9 +28,7 @@ use peers::{Peers, everyone};
 /// The label that carries a pod's namespace.
 pub(super) const NAMESPACE: &str = "namespace";
 /// Begins the name of a group that a policy is.
-pub(super) const PREFIX: &str = "networkpolicy:";
-/// The annotation by which a policy is only audited.
-const MODE: &str = "bulkhead.dev/mode";
+pub(in crate::policy) const PREFIX: &str = "networkpolicy:";
 
 /// A policy that has been read, and where it stands.
 pub(super) struct ReadPolicy<'a> {
@@ -54,18 +52,19 @@ pub(super) fn listed(document: Node<'_>) -> Vec<Node<'_>> {
 /// The groups that all policies together are.
 pub(super) fn groups(reads: &[ReadPolicy<'_>], index: &Index) -> Vec<SecurityGroup> {
     let mut names = Taken::default();
+    let mut ids: BTreeSet<GroupId> = index.groups.values().copied().collect();
     let mut peers = BTreeMap::new();
     let mut groups = Vec::new();
     for read in reads {
         let context = Context { report: read.report, index };
         let Some((mark, namespace, name)) = name(read) else { continue };
         let name = format!("{namespace}/{name}");
-        if names.take("NetworkPolicy", &name, mark, read.report) {
-            groups.extend(policy(read, &namespace, format!("{PREFIX}{name}"), context, &mut peers));
-        }
+        let is_first = names.take("NetworkPolicy", &name, mark, read.report);
+        // A group has a name of its own even where two policies have not.
+        let name = if is_first { format!("{PREFIX}{name}") } else { read.report.origin(read.mark).to_string() };
+        groups.extend(policy(read, &namespace, name, context, (&mut peers, &mut ids)));
     }
     groups.extend(peers.into_values());
-    clashes(&groups, reads, index);
     groups
 }
 
@@ -109,9 +108,9 @@ fn policy(
     namespace: &str,
     name: String,
     context: Context<'_>,
-    peers: &mut BTreeMap<String, SecurityGroup>,
+    (groups, ids): (&mut BTreeMap<String, SecurityGroup>, &mut BTreeSet<GroupId>),
 ) -> Option<SecurityGroup> {
-    let mode = read.document.metadata.get().map_or(Some(Mode::Enforce), |metadata| mode(metadata, context));
+    let mode = read.document.metadata.get().and_then(|metadata| mode(metadata, context)).unwrap_or_default();
     if read.document.spec.is_absent() {
         context.report.add(read.mark, "this document has no `spec`", "add `spec: {podSelector: {}}`");
     }
@@ -126,37 +125,45 @@ fn policy(
         [of_namespace].into_iter().chain(requirements(selector, context)).collect()
     });
     let origin = context.report.origin(read.mark);
-    let mut peers = Peers { namespace, context, groups: peers, origin: &origin };
-    let ingress = spec.ingress.get().into_iter().flatten().filter_map(Field::marked);
-    let ingress: Vec<Option<Rule>> =
-        ingress.map(|(mark, entry)| rule(mark, ("from", &entry.from), &entry.ports, &mut peers)).collect();
-    let egress = spec.egress.get().into_iter().flatten().filter_map(Field::marked);
-    let egress: Vec<Option<Rule>> =
-        egress.map(|(mark, entry)| rule(mark, ("to", &entry.to), &entry.ports, &mut peers)).collect();
+    let mut peers = Peers { namespace, context, groups, ids, origin: &origin };
+    let ingress =
+        list(&spec.ingress, context, |mark, entry| rule(mark, ("from", &entry.from), &entry.ports, &mut peers));
+    let egress = list(&spec.egress, context, |mark, entry| rule(mark, ("to", &entry.to), &entry.ports, &mut peers));
 
     let [has_ingress, has_egress] = directions(spec, !egress.is_empty());
-    // A pod and its node reach each other, whatever policies say.
-    let node = Rule {
-        description: Some("a node and its pods reach each other".to_owned()),
-        peers: vec![Peer::Host],
-        ports: None,
-        origin: origin.clone(),
-    };
-    let direction =
-        |rules: Vec<Option<Rule>>| -> Option<Vec<Rule>> { rules.into_iter().chain([Some(node.clone())]).collect() };
-    let ingress = if has_ingress { Some(direction(ingress)?) } else { None };
-    let egress = if has_egress { Some(direction(egress)?) } else { None };
+    let node = || [node(origin.clone())];
+    let ingress = has_ingress.then(|| ingress.into_iter().chain(node()).collect());
+    let egress = has_egress.then(|| egress.into_iter().chain(node()).collect());
     Some(SecurityGroup {
-        id: group_id::derived(&name),
+        id: group_id::free(&name, ids),
         name,
         description: None,
         selector: Selector { requirements: selecting? },
         ingress,
         egress,
-        mode: mode?,
+        mode,
         established: Established::Revoke,
         origin,
     })
+}
+
+/// A pod and its node reach each other, whatever policies say.
+pub(in crate::policy) fn node(origin: Origin) -> Rule {
+    let description = Some("a node and its pods reach each other".to_owned());
+    Rule { description, peers: vec![Peer::Host], ports: None, origin }
+}
+
+/// The rules of one direction, a wrong one without peers.
+fn list<R>(
+    rules: &Field<Vec<Field<R>>>,
+    context: Context<'_>,
+    mut read: impl FnMut(Mark, &R) -> Option<Rule>,
+) -> Vec<Rule> {
+    let rule = |field: &Field<R>| {
+        let read = field.marked().and_then(|(mark, rule)| read(mark, rule));
+        read.unwrap_or_else(|| Rule::nobody(context.report.origin(field.mark().unwrap_or_default())))
+    };
+    rules.get().into_iter().flatten().map(rule).collect()
 }
 
 /// Whether the policy says anything of ingress and of egress. Defaults as the API server sets them: kubernetes,
@@ -261,19 +268,6 @@ fn port(entry: &Port, context: Context<'_>) -> Option<Option<PortMatch>> {
                 }
                 _ => Some(Some(PortMatch::Ports { protocol, first, last: last.map_or(first, |(_, last)| last) })),
             }
-        }
-    }
-}
-
-/// Derived IDs may meet those of other groups: the policy that they stand for is refused then.
-fn clashes(groups: &[SecurityGroup], reads: &[ReadPolicy<'_>], index: &Index) {
-    let mut ids: BTreeMap<GroupId, &str> = index.groups.iter().map(|(name, id)| (*id, name.as_str())).collect();
-    for group in groups {
-        let Some(other) = ids.insert(group.id, &group.name) else { continue };
-        let here = |read: &&ReadPolicy<'_>| read.report.origin(read.mark) == group.origin;
-        if let Some(read) = reads.iter().find(here) {
-            let message = format!("the IDs derived from `{}` and `{other}` are both {}", group.name, group.id);
-            read.report.add(read.mark, message, "rename the policy, or give the SecurityGroup an `id` of its own");
         }
     }
 }

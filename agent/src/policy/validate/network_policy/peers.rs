@@ -1,6 +1,6 @@
 //! Who is meant by the entries of `from` and `to`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -10,7 +10,7 @@ use super::super::{Context, once};
 use super::{NAMESPACE, block};
 use crate::policy::document::network_policy::Peer as Entry;
 use crate::policy::document::{Field, LabelSelector};
-use crate::policy::model::{Established, Mode, Origin, Peer, SecurityGroup};
+use crate::policy::model::{Established, GroupId, Mode, Origin, Peer, SecurityGroup};
 use crate::policy::yaml::Mark;
 use crate::workload::{Requirement, Selector};
 
@@ -23,6 +23,8 @@ pub(super) struct Peers<'a> {
     pub(super) context: Context<'a>,
     /// By name: what several policies name is one group.
     pub(super) groups: &'a mut BTreeMap<String, SecurityGroup>,
+    /// Every ID that is taken.
+    pub(super) ids: &'a mut BTreeSet<GroupId>,
     pub(super) origin: &'a Origin,
 }
 
@@ -95,10 +97,10 @@ impl Peers<'_> {
     /// The group that stands for a selector.
     fn group(&mut self, selector: Selector) -> Peer {
         let name = format!("{PREFIX}{}", text(&selector));
-        let id = group_id::derived(&name);
-        self.groups.entry(name.clone()).or_insert_with(|| SecurityGroup {
+        let ids = &mut *self.ids;
+        let group = self.groups.entry(name.clone()).or_insert_with(|| SecurityGroup {
+            id: group_id::free(&name, ids),
             name,
-            id,
             description: None,
             selector,
             ingress: None,
@@ -107,7 +109,7 @@ impl Peers<'_> {
             established: Established::Revoke,
             origin: self.origin.clone(),
         });
-        Peer::Group(id)
+        Peer::Group(group.id)
     }
 }
 
