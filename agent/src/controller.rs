@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::metrics::health::Health;
 use crate::policy::compile::{GroupSet, RulePlace, TooLarge};
 use crate::policy::model::PolicySet;
+use crate::policy::objects::{ObjectName, Refusal};
 use crate::policy::problem::Problem;
 use crate::source::{Change, Fact, Told};
 use crate::view::{FlowRule, GroupsView, StatusView, WorkloadView};
@@ -61,6 +62,34 @@ pub struct PolicyLoad {
     pub seen: Instant,
     /// The policy, or every problem with it.
     pub result: Result<PolicySet, Vec<Problem>>,
+    /// What became of objects of the Kubernetes API.
+    pub objects: OfObjects,
+}
+
+/// A policy as it was loaded.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The policy, or every problem with it.
+    pub result: Result<PolicySet, Vec<Problem>>,
+    /// What became of objects of the Kubernetes API.
+    pub objects: OfObjects,
+}
+
+impl From<Result<PolicySet, Vec<Problem>>> for Loaded {
+    fn from(result: Result<PolicySet, Vec<Problem>>) -> Self {
+        Self { result, objects: OfObjects::default() }
+    }
+}
+
+/// What became of objects of the Kubernetes API in a policy.
+#[derive(Clone, Debug, Default)]
+pub struct OfObjects {
+    /// Counts the judgements; what was judged earlier than what is in force is passed over.
+    pub order: u64,
+    /// The objects that are not in force as they were written.
+    pub refused: BTreeMap<ObjectName, Refusal>,
+    /// Problems of the files since they were right: what is in force has them as they were then.
+    pub standing: Vec<Problem>,
 }
 
 /// A question over the admin socket. A dropped sender means that the agent is stopping.
@@ -110,6 +139,8 @@ pub struct Controller {
     reloads: u64,
     refusals: u64,
     problems: Vec<String>,
+    /// Of the Kubernetes API, as of the policy that was loaded last.
+    objects: OfObjects,
     /// What was computed last; `None` where everything has to be computed.
     state: Option<State>,
     /// What may have changed since.
@@ -146,6 +177,7 @@ impl Controller {
             reloads: 0,
             refusals: 0,
             problems: Vec::new(),
+            objects: OfObjects::default(),
             state: None,
             touched: Touched::everything(),
             failures: Vec::new(),
@@ -310,11 +342,16 @@ impl Controller {
 
     /// Puts a new policy in force, or refuses it and keeps the one that is.
     fn reload(&mut self, load: PolicyLoad) {
+        if load.objects.order < self.objects.order {
+            return;
+        }
+        let standing: Vec<String> = load.objects.standing.iter().map(ToString::to_string).collect();
+        self.note_objects(load.objects);
         let policy = match load.result {
             Ok(policy) => Arc::new(policy),
             Err(problems) => return self.refuse(problems.iter().map(ToString::to_string).collect()),
         };
-        if *policy == *self.policy && self.problems.is_empty() && self.failures.is_empty() {
+        if *policy == *self.policy && self.problems == standing && self.failures.is_empty() {
             tracing::debug!("the policy files say what is in force already");
             return;
         }
@@ -332,10 +369,26 @@ impl Controller {
             Ok(_) => {
                 self.attach();
                 self.policy_took_force(load.seen);
+                self.problems = standing;
             }
             Err(error) => self.fail("write", &error),
         }
         self.tell_health();
+    }
+
+    /// Tells of the objects that are refused, of each once for as long as it says the same.
+    fn note_objects(&mut self, objects: OfObjects) {
+        self.audience.metrics.set_refused_objects(&objects.refused);
+        for (name, refusal) in &objects.refused {
+            if self.objects.refused.get(name) != Some(refusal) {
+                let standing = refusal.standing.as_str();
+                for problem in &refusal.problems {
+                    let problem = problem.to_string();
+                    tracing::warn!(target: "bulkhead::policy", problem, standing, "an object is refused");
+                }
+            }
+        }
+        self.objects = objects;
     }
 
     fn refuse(&mut self, problems: Vec<String>) {

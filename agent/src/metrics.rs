@@ -20,6 +20,7 @@ use prometheus::{
 use crate::controller::audit::REPAIRS;
 use crate::flow::SharedNames;
 use crate::kernel::Readings;
+use crate::policy::objects::{ObjectKind, ObjectName, Refusal};
 use crate::workload::SourceKind;
 
 use kubernetes::KubernetesMetrics;
@@ -41,6 +42,7 @@ pub struct Metrics {
     last_success: Gauge,
     reloads: IntCounterVec,
     problems: IntGauge,
+    refused_objects: IntGaugeVec,
     resyncs: IntCounterVec,
     last_resync: GaugeVec,
     workload_apply: Histogram,
@@ -77,6 +79,14 @@ impl Metrics {
     pub fn policy_refused(&self, problems: usize) {
         self.reloads.with_label_values(&["refused"]).inc();
         self.problems.set(i64::try_from(problems).unwrap_or(i64::MAX));
+    }
+
+    /// The objects of the Kubernetes API that are not in force as they were written.
+    pub fn set_refused_objects(&self, refused: &BTreeMap<ObjectName, Refusal>) {
+        for kind in ObjectKind::ALL {
+            let count = refused.keys().filter(|name| name.kind == kind).count();
+            self.refused_objects.with_label_values(&[kind.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// A change of workloads is in the kernel, `seconds` after it was seen.
@@ -156,6 +166,13 @@ impl Metrics {
                 "bulkhead_policy_problems",
                 "Problems of the policy files that were refused last; 0 when the newest files are in force.",
             )),
+            refused_objects: valid(IntGaugeVec::new(
+                Opts::new(
+                    "bulkhead_policy_objects_refused",
+                    "Objects of the Kubernetes API that are not in force as they were written, by kind.",
+                ),
+                &["kind"],
+            )),
             resyncs: valid(IntCounterVec::new(
                 Opts::new("bulkhead_source_resyncs_total", "Times that a source told of everything that exists."),
                 by_source,
@@ -203,6 +220,9 @@ impl Metrics {
         for result in ["applied", "refused"] {
             self.reloads.with_label_values(&[result]);
         }
+        for kind in ObjectKind::ALL {
+            self.refused_objects.with_label_values(&[kind.as_str()]);
+        }
         for operation in KERNEL_OPERATIONS {
             self.kernel_errors.with_label_values(&[operation]);
         }
@@ -218,6 +238,7 @@ impl Metrics {
         self.add(self.last_success.clone());
         self.add(self.reloads.clone());
         self.add(self.problems.clone());
+        self.add(self.refused_objects.clone());
         self.add(self.resyncs.clone());
         self.add(self.last_resync.clone());
         self.add(self.workload_apply.clone());

@@ -10,6 +10,7 @@ pub mod kubernetes;
 pub mod netlink;
 #[cfg(test)]
 mod netns;
+pub mod policy_objects;
 mod restart;
 pub mod uplink;
 

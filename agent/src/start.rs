@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use crate::admin::AdminState;
 use crate::config::failsafe::FailsafePort;
 use crate::config::{ManagedScope, RunOptions, Uplinks};
-use crate::controller::{Audience, Controller, Event, Kernel, PolicyLoad};
+use crate::controller::{Audience, Controller, Event, Kernel, OfObjects, PolicyLoad};
 use crate::exit::{Exit, Failure};
 use crate::flow::SharedNames;
 use crate::flow::record::Recorder;
@@ -276,7 +276,8 @@ async fn signals(policies: Vec<PathBuf>, events: mpsc::Sender<Event>) {
             _ = hang_up.recv() => {
                 let (seen, paths) = (Instant::now(), policies.clone());
                 let Ok(result) = tokio::task::spawn_blocking(move || load_policy(&paths)).await else { continue };
-                if events.send(Event::Policy(PolicyLoad { seen, result })).await.is_err() {
+                let objects = OfObjects::default();
+                if events.send(Event::Policy(PolicyLoad { seen, result, objects })).await.is_err() {
                     return;
                 }
             }

@@ -28,6 +28,9 @@ pub struct StatusView {
     pub refusals: u64,
     /// Problems of the refused policy that is waiting to be mended; empty when the newest one is in force.
     pub problems: Vec<String>,
+    /// Objects of the Kubernetes API that are refused.
+    #[serde(default)]
+    pub objects: Vec<ObjectView>,
     /// What deserves attention: groups that select nobody, tables that are full, sources that are stale.
     pub warnings: Vec<String>,
     /// Where programs are attached.
@@ -46,6 +49,17 @@ pub struct StatusView {
     pub repairs: u64,
     /// Entries and capacity of each map.
     pub maps: Vec<MapView>,
+}
+
+/// An object of the Kubernetes API that is not in force as it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectView {
+    /// `KIND/NAME` or `KIND/NAMESPACE/NAME`.
+    pub object: String,
+    /// What is in force in its place: `InForceInPart`, `MembersDenied`, `FormerVersionInForce` or `NotInForce`.
+    pub standing: String,
+    /// What is wrong, and how to mend it.
+    pub problems: Vec<String>,
 }
 
 /// One attached program.

@@ -10,7 +10,8 @@ use crate::desired::Member;
 use crate::kernel::Readings;
 use crate::policy::compile::RulePlace;
 use crate::policy::model::{GroupId, Guardrail, Mode, Origin, SecurityGroup};
-use crate::view::{FlowRule, GroupView, GroupsView, GuardrailView, RuleView, StatusView, WorkloadView};
+use crate::policy::objects::{ObjectName, Refusal};
+use crate::view::{FlowRule, GroupView, GroupsView, GuardrailView, ObjectView, RuleView, StatusView, WorkloadView};
 use crate::workload::Workload;
 
 impl Controller {
@@ -42,6 +43,7 @@ impl Controller {
             reloads: self.reloads,
             refusals: self.refusals,
             problems: self.problems.clone(),
+            objects: self.refused_objects(),
             warnings: (self.failures.iter().chain(warnings).cloned())
                 .chain(self.pressure.warnings())
                 .chain(self.idle_groups())
@@ -54,6 +56,15 @@ impl Controller {
             repairs: self.audit.repairs,
             maps: Vec::new(),
         }
+    }
+
+    fn refused_objects(&self) -> Vec<ObjectView> {
+        let view = |(name, refusal): (&ObjectName, &Refusal)| ObjectView {
+            object: name.to_string(),
+            standing: refusal.standing.as_str().to_owned(),
+            problems: refusal.problems.iter().map(|problem| format!("{}; {}", problem.message, problem.cure)).collect(),
+        };
+        self.objects.refused.iter().map(view).collect()
     }
 
     /// A selector with a typing error fails open in silence, unless somebody says so.

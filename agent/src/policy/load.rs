@@ -24,11 +24,25 @@ const TRIES: usize = 16;
 /// Every problem, of files that can't be read, of what others than root and the agent's user can change, and of what stands in
 /// the files.
 pub fn load(paths: &[PathBuf]) -> Result<PolicySet, Vec<Problem>> {
+    let (files, problems) = read_trusted(paths);
+    judge(&files, problems)
+}
+
+/// As [`load`], but the files themselves, each of them right beside the others: for who judges them with more.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_files(paths: &[PathBuf]) -> Result<Vec<PolicyFile>, Vec<Problem>> {
+    let (files, problems) = read_trusted(paths);
+    judge(&files, problems).map(|_| files)
+}
+
+fn read_trusted(paths: &[PathBuf]) -> (Vec<PolicyFile>, Vec<Problem>) {
     let mut problems = trust::problems(paths);
     // Once more with the files in hand, should one have been replaced meanwhile.
     let (files, unread) = read_those(paths, trust::problem);
     unread.into_iter().for_each(|problem| note(&mut problems, problem));
-    judge(&files, problems)
+    (files, problems)
 }
 
 /// Validates files that were read, and what was wrong with the others.

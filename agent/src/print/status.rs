@@ -7,6 +7,9 @@ use super::Look;
 use super::table::{clean, columns};
 use crate::view::StatusView;
 
+/// Refused objects of the Kubernetes API that are shown.
+const OBJECTS: usize = 20;
+
 /// `bulkhead status`, as of `now`.
 #[must_use]
 pub fn status(status: &StatusView, now: SystemTime, look: Look) -> String {
@@ -24,6 +27,18 @@ pub fn status(status: &StatusView, now: SystemTime, look: Look) -> String {
     }
     for problem in &status.problems {
         line("problem", problem);
+    }
+    for object in status.objects.iter().take(OBJECTS) {
+        let said = object.problems.first().map_or("", String::as_str);
+        let more = if object.problems.len() > 1 {
+            format!(" (and {} more)", object.problems.len() - 1)
+        } else {
+            String::new()
+        };
+        line("object", &format!("{}, {}: {said}{more}", object.object, object.standing));
+    }
+    if status.objects.len() > OBJECTS {
+        line("objects", &format!("{} more are refused; `--json` has them all", status.objects.len() - OBJECTS));
     }
     for warning in &status.warnings {
         line("warning", warning);

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::*;
 use crate::flow::record::tests::denied;
 use crate::view::{
-    AttachmentView, FlowRule, FlowView, GroupView, GuardrailView, IcmpView, MapView, RuleView, StatusView,
+    AttachmentView, FlowRule, FlowView, GroupView, GuardrailView, IcmpView, MapView, ObjectView, RuleView, StatusView,
 };
 use crate::workload::SourceKind;
 
@@ -63,6 +63,7 @@ fn state() -> StatusView {
         reloads: 2,
         refusals: 1,
         problems: vec!["web.yaml:3:5: no group `ap`; name one that exists".into()],
+        objects: Vec::new(),
         warnings: vec!["group batch selects nobody".into()],
         attachments: vec![
             AttachmentView { program: "cgroup_egress".into(), target: "/".into(), mode: String::new() },
@@ -107,6 +108,22 @@ fn an_agent_that_does_not_enforce_says_so_aloud() {
     let idle = StatusView { enforcing: false, policy_loaded_at: 0.0, ..state() };
     let text = status(&idle, UNIX_EPOCH, Look::default());
     assert!(text.contains("enforcing   NO\n") && text.contains("none loaded"), "{text}");
+}
+
+#[test]
+fn refused_objects_are_told_of_up_to_a_screenful() {
+    let object = |number: usize| ObjectView {
+        object: format!("SecurityGroup/db-{number}"),
+        standing: "MembersDenied".to_owned(),
+        problems: vec!["spec.mode: must be loud; write it".to_owned(), "another".to_owned()],
+    };
+    let few = status(&StatusView { objects: vec![object(1)], ..state() }, UNIX_EPOCH, Look::default());
+    assert!(
+        few.contains("object      SecurityGroup/db-1, MembersDenied: spec.mode: must be loud; write it (and 1 more)"),
+        "{few}"
+    );
+    let many = status(&StatusView { objects: (0..30).map(object).collect(), ..state() }, UNIX_EPOCH, Look::default());
+    assert!(many.contains("objects     10 more are refused") && !many.contains("db-20"), "{many}");
 }
 
 #[test]

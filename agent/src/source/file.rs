@@ -15,9 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::controller::{Event, PolicyLoad};
-use crate::policy::model::PolicySet;
-use crate::policy::problem::Problem;
+use crate::controller::{Event, Loaded, PolicyLoad};
 use crate::source::restart::{Closed, keep_running};
 
 use contents::Contents;
@@ -49,9 +47,10 @@ impl PolicyFiles {
 
     /// Loads the files whenever what they say has changed, and tells of the outcome, until `stop` turns true or nobody listens
     /// any more.
-    pub async fn watch<F>(self, load: F, events: mpsc::Sender<Event>, stop: watch::Receiver<bool>)
+    pub async fn watch<F, L>(self, load: F, events: mpsc::Sender<Event>, stop: watch::Receiver<bool>)
     where
-        F: Fn(&[PathBuf]) -> Result<PolicySet, Vec<Problem>> + Send + Sync + 'static,
+        F: Fn(&[PathBuf]) -> L + Send + Sync + 'static,
+        L: Into<Loaded> + 'static,
     {
         let paths: Arc<[PathBuf]> = self.paths.into();
         let last = tokio::sync::Mutex::new(self.contents);
@@ -61,14 +60,15 @@ impl PolicyFiles {
     }
 }
 
-async fn run<F>(
+async fn run<F, L>(
     paths: &Arc<[PathBuf]>,
     last: &mut Contents,
     load: &Arc<F>,
     events: &mpsc::Sender<Event>,
 ) -> anyhow::Result<Closed>
 where
-    F: Fn(&[PathBuf]) -> Result<PolicySet, Vec<Problem>> + Send + Sync + 'static,
+    F: Fn(&[PathBuf]) -> L + Send + Sync + 'static,
+    L: Into<Loaded> + 'static,
 {
     let mut seen = Instant::now();
     loop {
@@ -77,14 +77,14 @@ where
         let contents = elsewhere(paths, Contents::of).await?;
         if contents != *last {
             let load = Arc::clone(load);
-            let result = elsewhere(paths, move |paths| load(paths)).await?;
+            let Loaded { result, objects } = elsewhere(paths, move |paths| load(paths).into()).await?;
             // Half of an edit is no reason for alarm while the other half is coming.
             if result.is_err() && more(&mut route, seen, QUIET).await? {
                 quiet(&mut route, seen).await?;
                 continue;
             }
             *last = contents;
-            let outcome = PolicyLoad { seen: seen.into_std(), result };
+            let outcome = PolicyLoad { seen: seen.into_std(), result, objects };
             if events.send(Event::Policy(outcome)).await.is_err() {
                 return Ok(Closed);
             }

@@ -58,6 +58,18 @@ pub struct ObjectName {
     pub name: String,
 }
 
+impl ObjectName {
+    /// From `NAMESPACE/NAME`, or `NAME` of what is in no namespace.
+    #[must_use]
+    pub fn of(kind: ObjectKind, full_name: &str) -> Self {
+        let (namespace, name) = match full_name.split_once('/') {
+            Some((namespace, name)) => (Some(namespace.to_owned()), name),
+            None => (None, full_name),
+        };
+        Self { kind, namespace, name: name.to_owned() }
+    }
+}
+
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/", self.kind.as_str())?;
@@ -79,6 +91,8 @@ pub struct ApiObject {
     pub generation: i64,
     /// When it was made; RFC 3339 in UTC, and so in the order of time.
     pub created: String,
+    /// What its status says, where it says anything.
+    pub condition: Option<Condition>,
     /// As problems name it.
     pub(super) path: Arc<PathBuf>,
     /// What of it says anything to a policy, as JSON.
@@ -104,10 +118,18 @@ impl ApiObject {
             uid: text("uid").unwrap_or_default(),
             generation: metadata["generation"].as_i64().unwrap_or_default(),
             created: text("creationTimestamp").unwrap_or_default(),
+            condition: Condition::of(&object["status"]),
             path: Arc::new(PathBuf::from(format!("{KUBERNETES}{name}"))),
             text: escaped(&said(kind, object).to_string()).into(),
             name,
         })
+    }
+
+    /// Whether both are the same object and say the same to a policy.
+    #[must_use]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        (&self.uid, self.generation, &self.created, &self.text)
+            == (&other.uid, other.generation, &other.created, &other.text)
     }
 }
 
@@ -125,6 +147,45 @@ fn escaped(json: &str) -> String {
         }
     }
     text
+}
+
+/// The condition `Accepted` of an object's status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Whether the object is in force as it was written.
+    pub accepted: bool,
+    /// Why, in one word.
+    pub reason: String,
+    /// The problems.
+    pub message: String,
+    /// The generation that it speaks of.
+    pub generation: i64,
+    /// Since when it has been accepted or not; RFC 3339.
+    pub since: String,
+}
+
+impl Condition {
+    /// The condition's name.
+    pub const TYPE: &str = "Accepted";
+
+    fn of(status: &Value) -> Option<Self> {
+        let said = status["conditions"].as_array()?.iter().find(|condition| condition["type"] == Self::TYPE)?;
+        let text = |field: &str| said[field].as_str().unwrap_or_default().to_owned();
+        Some(Self {
+            accepted: said["status"] == "True",
+            reason: text("reason"),
+            message: text("message"),
+            generation: said["observedGeneration"].as_i64()?,
+            since: text("lastTransitionTime"),
+        })
+    }
+
+    /// Whether two say the same, whenever they began to.
+    #[must_use]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let said = |of: &Self| (of.accepted, of.generation, of.reason.clone(), of.message.clone());
+        said(self) == said(other)
+    }
 }
 
 /// What says anything to a policy; labels, and what the API server and kubectl write into metadata and status, do not.

@@ -11,6 +11,8 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::policy::load::is_policy;
+use crate::policy::model::PolicySet;
+use crate::policy::problem::Problem;
 use crate::workload::DeclaredWorkload;
 
 /// Far longer than any notice takes.
