@@ -53,10 +53,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All metrics at their start; `readings` is asked at every scrape.
+    /// All metrics at their start; `readings` is asked at every scrape, and the Kubernetes source counts with `kubernetes`.
     #[must_use]
-    pub fn new(readings: Arc<dyn Readings>, names: SharedNames) -> Self {
-        let metrics = Self::unread();
+    pub fn new(readings: Arc<dyn Readings>, names: SharedNames, kubernetes: KubernetesMetrics) -> Self {
+        let metrics = Self::unread(kubernetes);
         metrics.add(kernel::KernelCollector::new(readings, names));
         metrics
     }
@@ -123,12 +123,6 @@ impl Metrics {
         self.repairs.with_label_values(&[what]).inc_by(count);
     }
 
-    /// What the Kubernetes source counts with.
-    #[must_use]
-    pub fn kubernetes(&self) -> KubernetesMetrics {
-        self.kubernetes.clone()
-    }
-
     /// Everything, in the text format.
     ///
     /// # Errors
@@ -138,7 +132,7 @@ impl Metrics {
     }
 
     /// Everything but what is read out of the kernel.
-    fn unread() -> Self {
+    fn unread(kubernetes: KubernetesMetrics) -> Self {
         let by_source = &["source"];
         let metrics = Self {
             registry: Registry::new(),
@@ -203,7 +197,7 @@ impl Metrics {
                 ),
                 &["what"],
             )),
-            kubernetes: KubernetesMetrics::default(),
+            kubernetes,
         };
         metrics.start_at_zero();
         metrics.register();

@@ -9,6 +9,7 @@
 //! A start that fails on a host where nothing was enforced takes away what it made. One that fails where an earlier agent's
 //! programs are pinned leaves those as they were.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,12 +36,13 @@ use crate::kernel::tables::Tables;
 use crate::kernel::{clock, events, load};
 use crate::metrics::Metrics;
 use crate::metrics::health::Health;
+use crate::metrics::kubernetes::KubernetesMetrics;
 use crate::metrics::listener::Shown;
 use crate::policy::load::load as load_policy;
 use crate::policy::model::PolicySet;
 use crate::privilege;
 use crate::source::file::PolicyFiles;
-use crate::source::{Change, cgroup, netlink, uplink};
+use crate::source::{Change, Told, cgroup, kubernetes, netlink, uplink};
 use crate::surface::Surface;
 use crate::workload::registry::Registry;
 
@@ -48,6 +50,12 @@ use crate::workload::registry::Registry;
 const QUEUE: usize = 4_096;
 /// How long the sources' first listings may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// What this host is waited for.
+const HOST: [&str; 2] = ["cgroups", "links"];
+/// What the Kubernetes API is waited for.
+const CLUSTER: [&str; 4] = ["namespaces", "pods", "nodes", "services"];
+/// Where the kubelet has pods, by the names that its drivers for cgroups give it.
+const KUBEPODS: [&str; 2] = ["kubepods.slice", "kubepods"];
 
 /// Enforces until SIGTERM or SIGINT.
 ///
@@ -60,14 +68,17 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     }
     privilege::require()?;
     let uplinks = options.uplinks()?;
+    let cluster = cluster(&options)?;
+    let scopes = scopes(&options);
     let failsafe = options.failsafe_ports()?;
     let cgroup_root = cgroup_root(&options)?;
-    make_scopes(&options.managed_scope, &cgroup_root);
+    make_scopes(&scopes, &cgroup_root);
     // Their content is noted before it is read, so that no edit is missed in between.
     let files = PolicyFiles::new(options.policies.clone());
     let policy = first_policy(&options.policies)?;
     let surface = Surface::bind(&options).await?;
     let pins = Pins::prepare(&options.bpffs).map_err(failure)?;
+    let was_enforced = pins.has_links();
     // Before there is a second thread.
     privilege::drop()?;
 
@@ -77,8 +88,15 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     tasks.spawn(cgroup::watch(cgroup_root.clone(), sender.clone(), stopped.clone()));
     tasks.spawn(netlink::watch(sender.clone(), stopped.clone()));
     let told = options.clone();
-    let loading = tokio::task::spawn_blocking(move || Loaded::load(pins, &told, &failsafe));
-    let registry = first_word(&mut receiver, Registry::new(options.managed_scope.clone())).await?;
+    let loading = tokio::task::spawn_blocking(move || Loaded::load(pins, was_enforced, &told, &failsafe));
+    let counted = KubernetesMetrics::default();
+    let mut registry = Registry::new(scopes);
+    let asks_cluster = cluster.is_some();
+    if let Some(cluster) = cluster {
+        registry = registry.with_pods();
+        tasks.spawn(kubernetes::watch(cluster, counted.clone(), sender.clone(), stopped.clone()));
+    }
+    let registry = first_word(&mut receiver, registry, asks_cluster.then_some(was_enforced)).await?;
     let mut loaded = loading.await.map_err(anyhow::Error::from)??;
 
     let wanted = match &uplinks {
@@ -92,12 +110,12 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
 
     let names = SharedNames::default();
     let audience = Audience {
-        metrics: Metrics::new(loaded.kernel.readings.clone(), names.clone()),
+        metrics: Metrics::new(loaded.kernel.readings.clone(), names.clone(), counted),
         health: Arc::new(Health::new()),
         recorder: Arc::new(Recorder::new(names.clone())),
         names,
     };
-    let (pins, was_enforced) = (loaded.pins.clone(), loaded.was_enforced);
+    let pins = loaded.pins.clone();
     log_of_kernel(&mut loaded.kernel.attachments, &mut tasks);
     let ring = loaded.ring;
     let mut controller = Controller::new(policy, registry, loaded.kernel, audience.clone());
@@ -153,15 +171,13 @@ fn finish(mut kernel: Kernel, pins: &Pins, detach: bool) -> Result<(), Failure> 
 /// What is in the kernel before anything is attached.
 struct Loaded {
     pins: Pins,
-    was_enforced: bool,
     kernel: Kernel,
     ring: RingBuf<MapData>,
 }
 
 impl Loaded {
-    fn load(pins: Pins, options: &RunOptions, failsafe: &[FailsafePort]) -> Result<Self, Failure> {
-        let was_enforced = pins.has_links();
-        Self::load_at(pins.clone(), options, failsafe, was_enforced).map_err(|error| {
+    fn load(pins: Pins, was_enforced: bool, options: &RunOptions, failsafe: &[FailsafePort]) -> Result<Self, Failure> {
+        Self::load_at(pins.clone(), options, failsafe).map_err(|error| {
             if !was_enforced && let Err(error) = pins.remove() {
                 tracing::warn!(%error, "what was made in the bpffs stays there; `bulkhead detach` removes it");
             }
@@ -169,12 +185,7 @@ impl Loaded {
         })
     }
 
-    fn load_at(
-        pins: Pins,
-        options: &RunOptions,
-        failsafe: &[FailsafePort],
-        was_enforced: bool,
-    ) -> Result<Self, KernelError> {
+    fn load_at(pins: Pins, options: &RunOptions, failsafe: &[FailsafePort]) -> Result<Self, KernelError> {
         let mut ebpf = load::load(&pins, options.max_flows)?;
         let hz = clock::jiffies_per_second(&mut ebpf)?;
         let kernel = Kernel {
@@ -182,7 +193,7 @@ impl Loaded {
             readings: Arc::new(KernelReadings::open(&pins, options.settings(hz))?),
             attachments: Attachments::new(ebpf, pins.clone())?,
         };
-        Ok(Self { ring: events::open_ring(&pins)?, pins, was_enforced, kernel })
+        Ok(Self { ring: events::open_ring(&pins)?, pins, kernel })
     }
 }
 
@@ -199,6 +210,38 @@ fn cgroup_root(options: &RunOptions) -> Result<PathBuf, Failure> {
         format!("{} is no cgroup v2 directory", root.display()),
         "give --cgroup-root the place where cgroup2 is mounted (`findmnt -t cgroup2` shows it), or leave it out",
     ))
+}
+
+/// How the Kubernetes API is asked, if it is.
+fn cluster(options: &RunOptions) -> Result<Option<kubernetes::Options>, Failure> {
+    if !options.kubernetes {
+        return Ok(None);
+    }
+    let access = kubernetes::Access::new(options.kubeconfig.clone())
+        .map_err(|error| Failure::new(Exit::Config, error, "or leave --kubernetes out"))?;
+    let node_name = match &options.node_name {
+        Some(name) => name.clone(),
+        None => std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .context("this host's name can't be read")
+            .map_err(|error| Failure::new(Exit::OsErr, error, "give --node-name"))?
+            .trim_end()
+            .to_owned(),
+    };
+    tracing::info!(node = node_name, "pods of this node are local");
+    Ok(Some(kubernetes::Options { access, node_name, pace: kubernetes::Pace::default() }))
+}
+
+/// The managed scopes: those that were asked for, and where pods are one that allows, unless something was said of it.
+fn scopes(options: &RunOptions) -> Vec<ManagedScope> {
+    let mut scopes = options.managed_scope.clone();
+    if options.kubernetes {
+        let is_in = |path: &str, scope: &ManagedScope| {
+            path.strip_prefix(scope.path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let silent = KUBEPODS.into_iter().filter(|path| !options.managed_scope.iter().any(|scope| is_in(path, scope)));
+        scopes.extend(silent.map(|path| ManagedScope { path: path.to_owned(), denies: false }));
+    }
+    scopes
 }
 
 /// Makes the managed scopes that deny and are not there yet: what starts in one must find it known, and the first that starts
@@ -226,27 +269,61 @@ fn first_policy(paths: &[PathBuf]) -> Result<PolicySet, Failure> {
     })
 }
 
-/// Waits for both sources to have told everything that exists.
-async fn first_word(events: &mut mpsc::Receiver<Event>, mut registry: Registry) -> Result<Registry, Failure> {
-    let (mut cgroups, mut links) = (false, false);
-    let listing = async {
-        while !(cgroups && links) {
-            let Some(Event::Fact(fact)) = events.recv().await else { return false };
-            cgroups |= matches!(fact.change, Change::CgroupResync(_));
-            links |= matches!(fact.change, Change::LinkResync(_));
-            registry.take(fact.change);
-        }
-        true
-    };
-    if tokio::time::timeout(PATIENCE, listing).await == Ok(true) {
-        return Ok(registry);
+/// Waits for the sources of this host to have told everything that exists, and for the cluster's where it is asked. Where an earlier
+/// agent's word is in force, for as long as it takes: without the cluster's, every pod would be nobody. Where nothing is in
+/// force yet, only for a while.
+async fn first_word(
+    events: &mut mpsc::Receiver<Event>,
+    mut registry: Registry,
+    cluster: Option<bool>,
+) -> Result<Registry, Failure> {
+    let mut missing = BTreeSet::from(HOST);
+    if cluster.is_some() {
+        missing.extend(CLUSTER);
     }
-    let missing = if cgroups { "links (netlink)" } else { "cgroups" };
-    Err(Failure::message(
-        Exit::OsErr,
-        format!("the {missing} of this host could not be listed"),
-        "see the messages above; the agent needs CAP_NET_ADMIN and a readable cgroup tree",
-    ))
+    let mut patience = Instant::now() + PATIENCE;
+    while !missing.is_empty() {
+        let word = tokio::time::timeout_at(patience.into(), events.recv()).await;
+        if let Ok(Some(Event::Fact(fact))) = word {
+            missing.remove(subject(&fact.change));
+            registry.take(fact.change);
+            continue;
+        }
+        if let Some(missing) = missing.iter().find(|missing| HOST.contains(missing)) {
+            return Err(Failure::message(
+                Exit::OsErr,
+                format!("the {missing} of this host could not be listed"),
+                "see the messages above; the agent needs CAP_NET_ADMIN and a readable cgroup tree",
+            ));
+        }
+        let names: Vec<&str> = missing.iter().copied().collect();
+        let names = names.join(", ");
+        const SEE: &str = "see the messages above and the metric bulkhead_kubernetes_errors_total";
+        if cluster == Some(false) {
+            tracing::warn!(
+                "the Kubernetes API has not told of its {names}: enforcement begins without, and pods are unidentified; {SEE}"
+            );
+            break;
+        }
+        tracing::warn!(
+            "the Kubernetes API has not told of its {names}: what was enforced stays as it is until it does; {SEE}"
+        );
+        patience = Instant::now() + PATIENCE;
+    }
+    Ok(registry)
+}
+
+/// What a change tells everything of, if it does.
+const fn subject(change: &Change) -> &'static str {
+    match change {
+        Change::CgroupResync(_) => HOST[0],
+        Change::LinkResync(_) => HOST[1],
+        Change::Namespaces(Told::All(_)) => CLUSTER[0],
+        Change::Pods(Told::All(_)) => CLUSTER[1],
+        Change::Nodes(Told::All(_)) => CLUSTER[2],
+        Change::Services(Told::All(_)) => CLUSTER[3],
+        _ => "",
+    }
 }
 
 /// Carries what the programs log into the agent's own log.

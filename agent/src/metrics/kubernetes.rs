@@ -236,7 +236,7 @@ mod tests {
         let age = || {
             let family = metrics.ages.collect().remove(0);
             let pods = family.get_metric().iter().find(|it| it.get_label()[0].value() == "pods").cloned();
-            pods.expect("pods have an age").get_gauge().value()
+            pods.expect("pods have an age").get_gauge().get_value()
         };
         assert!(age() <= 0.0, "nobody asks");
         metrics.started();

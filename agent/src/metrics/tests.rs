@@ -44,7 +44,7 @@ impl Readings for Straw {
 fn metrics() -> Metrics {
     let shared = SharedNames::default();
     shared.publish(names());
-    Metrics::new(Arc::new(Straw), shared)
+    Metrics::new(Arc::new(Straw), shared, KubernetesMetrics::default())
 }
 
 /// The value of one series.

@@ -214,8 +214,8 @@ impl Model {
     /// As [`Self::is_peer`], for guardrails: whoever takes an address that its workload has left may be a stranger, and so may
     /// whoever answers at a service's where nobody is known to stand behind it.
     fn is_denied_as(&self, named: &Peer, address: IpAddr) -> bool {
-        let is_services = self.world.services.iter().any(|service| service.addresses.contains(&address));
-        self.is_peer(named, address) || *named == Peer::World && (is_services || self.left.contains(&address))
+        let may_be_stranger = self.left.contains(&address) || self.is_services(address);
+        self.is_peer(named, address) || *named == Peer::World && may_be_stranger
     }
 
     fn is_peer(&self, named: &Peer, address: IpAddr) -> bool {
@@ -227,13 +227,18 @@ impl Model {
             }
             Peer::Cidr(prefix) => prefix.contains(&address),
             Peer::World => {
-                let is_services = self.world.services.iter().any(|service| service.addresses.contains(&address));
                 let is_hosts = [&self.world.host, &self.world.nodes].iter().any(|hosts| hosts.contains(&address));
-                holders().next().is_none() && !is_hosts && !is_services && !self.left.contains(&address)
+                holders().next().is_none() && !is_hosts && !self.is_services(address) && !self.left.contains(&address)
             }
             Peer::Host => self.world.host.contains(&address),
-            Peer::RemoteHost => self.world.nodes.contains(&address),
+            Peer::RemoteHost => holders().next().is_none() && self.world.nodes.contains(&address),
         }
+    }
+
+    /// Whether an address is a service's and nobody else's.
+    fn is_services(&self, address: IpAddr) -> bool {
+        let is_held = self.world.workloads.iter().any(|workload| workload.addresses.contains(&address));
+        !is_held && self.world.services.iter().any(|service| service.addresses.contains(&address))
     }
 }
 

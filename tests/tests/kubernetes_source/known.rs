@@ -8,6 +8,7 @@ use bulkhead::controller::Event;
 use bulkhead::flow::SharedNames;
 use bulkhead::kernel::Readings;
 use bulkhead::metrics::Metrics;
+use bulkhead::metrics::kubernetes::KubernetesMetrics;
 use bulkhead::source::kubernetes::{Access, Options, Pace, watch};
 use bulkhead::source::{Change, Fact, NamespaceFact, NodeFact, PodFact, ServiceFact, Told};
 use bulkhead::view::MapView;
@@ -57,9 +58,10 @@ impl Known {
     pub fn start_with(access: Access, pace: Pace) -> Self {
         let (sender, events) = mpsc::channel(1_024);
         let (stop, stopped) = watching::channel(false);
-        let metrics = Metrics::new(Arc::new(NoKernel), SharedNames::default());
+        let counted = KubernetesMetrics::default();
+        let metrics = Metrics::new(Arc::new(NoKernel), SharedNames::default(), counted.clone());
         let options = Options { access, node_name: HERE.to_owned(), pace };
-        tokio::spawn(watch(options, metrics.kubernetes(), sender, stopped));
+        tokio::spawn(watch(options, counted, sender, stopped));
         Self {
             pods: BTreeMap::new(),
             namespaces: BTreeMap::new(),
