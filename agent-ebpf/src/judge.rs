@@ -348,10 +348,17 @@ pub fn judge_in_place<T: Tables>(
         return Judgement::quiet(Reason::NeverCut, direction);
     }
     let subject = Subject::of(tables, local);
-    let peer = match direction {
+    let mut peer = match direction {
         Direction::Egress => tables.party(packet.destination()),
         Direction::Ingress => tables.party(packet.source()),
     };
+    if direction == Direction::Egress && peer.flags & Party::SERVICE != 0 {
+        let found = behind(tables, packet, direction);
+        if found != 0 {
+            let backends = Backends::unpack(found, packet.service());
+            (peer.identity, packet.detail) = (backends.identity, backends.service.0 as u16);
+        }
+    }
     if subject.is_guarded() {
         let own = if direction == Direction::Egress { packet.source() } else { packet.destination() };
         packet.here = tables.party(own).identity;
@@ -403,7 +410,13 @@ pub fn judge_call<T: Tables>(tables: &T, destination: &Address, packet: &Packet,
         // Within the host's own network namespace its addresses are loopback; only the packet's interface tells.
         return Judgement::quiet(Reason::Deferred, role);
     }
-    let Backends { identity, service } = reached(tables, packet, &peer, role, role, packet.service());
+    let (mut identity, mut service) = (peer.identity, packet.service());
+    if peer.flags & Party::SERVICE != 0 {
+        let found = behind(tables, packet, role);
+        if found != 0 {
+            Backends { identity, service } = Backends::unpack(found, service);
+        }
+    }
     // The address is not chosen yet: a guardrail that names it is left to the packets.
     let evaluation = tables.evaluate(subject, [local.identity; 2], identity, role, service);
     if !evaluation.is_allowed() && names(tables, role, service) {
@@ -420,29 +433,9 @@ pub fn judge_call<T: Tables>(tables: &T, destination: &Address, packet: &Packet,
     }
 }
 
-/// Whom a flow is for, and at which port of theirs: a service's is for those behind it, for it is translated behind the hooks that
-/// see the client. What a service's address itself opens is the service's own.
-#[inline(always)]
-fn reached<T: Tables>(
-    tables: &T,
-    packet: &Packet,
-    peer: &Party,
-    role: Direction,
-    direction: Direction,
-    service: PortIndex,
-) -> Backends {
-    let own = Backends { identity: peer.identity, service };
-    if role == Direction::Ingress || peer.flags & Party::SERVICE == 0 {
-        return own;
-    }
-    match behind(tables, packet, direction) {
-        0 => own,
-        found => Backends::unpack(found, service),
-    }
-}
-
-/// Who stands behind the service at the other end of a packet, as [`Backends::pack`] has it; 0 where nobody does. A function of its
-/// own, as a program's stack is small.
+/// Whom a packet to a service is for, at which port of theirs, and whom an answer from there is from: those who stand behind it, as
+/// the host translates such packets behind the hooks that see the client. As [`Backends::pack`] has it; 0 where nobody does. A
+/// function of its own, as a program's stack is small.
 #[inline(never)]
 fn behind<T: Tables>(tables: &T, packet: &Packet, direction: Direction) -> u32 {
     let (address, port) = match direction {

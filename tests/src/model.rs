@@ -245,7 +245,11 @@ impl Model {
             && !packet.message.opens_tcp()
             && !is_known
             && self.denial(subject).is_some()
-            && !self.is_failsafe(subject, end.0, &packet.port())
+            && !self.is_failsafe(
+                subject,
+                end.0,
+                &self.behind(subject, packet.peer(subject.direction), &packet.port()).1,
+            )
     }
 
     /// The answer for a packet of a flow that is tracked; `None` where the packet speaks for itself.

@@ -2,7 +2,7 @@
 
 use super::claim::vouches;
 use super::failsafe::is_failsafe;
-use super::{Evaluation, Judgement, Local, Seen, Subject, local_end, of_stamp, reached};
+use super::{Evaluation, Judgement, Local, Seen, Subject, behind, local_end, of_stamp};
 use crate::abi::{
     Backends, Course, Direction, End, Flow, FlowKey, Party, Place, PortIndex, Reason, Side, Stamp, State, Verdict,
 };
@@ -45,8 +45,7 @@ pub(super) fn judge_flow<T: Tables>(
         }
         _ => (direction, packet.service()),
     };
-    let ask = |role, service| {
-        let Backends { identity, service } = reached(tables, packet, peer, role, direction, service);
+    let ask = |identity, role, service| {
         let evaluation = if local.is_denied_by_scope() {
             Evaluation::denied(Reason::Unidentified)
         } else {
@@ -60,7 +59,8 @@ pub(super) fn judge_flow<T: Tables>(
     let was_allowed = stamp.was_allowed_for(local.workload) && local.workload != 0;
     let is_held = was_allowed && stamp.holds(local.generation);
     if !is_held {
-        evaluation = ask(role, service);
+        let identity = if role == direction { peer.identity } else { other_end(tables, packet, peer, role) };
+        evaluation = ask(identity, role, service);
     }
     // Where audit lets it pass, a guardrail must not.
     if is_midstream && !evaluation.is_guarded() {
@@ -92,7 +92,7 @@ pub(super) fn judge_flow<T: Tables>(
     let is_denied = verdict == Verdict::Deny || verdict == Verdict::Audit && !is_judged;
     if is_denied && role != direction && may_open {
         // Not allowed as part of that flow, but perhaps as a flow of its own the other way round.
-        let own = ask(direction, packet.service());
+        let own = ask(peer.identity, direction, packet.service());
         if own.is_allowed() || verdict == Verdict::Deny && subject.verdict(own, direction) == Verdict::Audit {
             (evaluation, final_role) = (own, direction);
         }
@@ -135,6 +135,22 @@ pub(super) fn judge_flow<T: Tables>(
     };
     let side = side(local, subject, peer, evaluation.keeps(), &judgement, owner, interface);
     settle(tables, entry, begins, key, packet, end, sender, &side, judgement, subject)
+}
+
+/// Whom the other end of a flow is, where the packet's direction is not the local end's role: at a service's address those who
+/// stand behind it answer, but what the address itself opened is the service's own.
+#[inline(always)]
+fn other_end<T: Tables>(tables: &T, packet: &Packet, peer: &Party, role: Direction) -> u32 {
+    if peer.flags & Party::SERVICE == 0 {
+        return peer.identity;
+    }
+    if role == Direction::Ingress {
+        return tables.party(packet.destination()).identity;
+    }
+    match behind(tables, packet, Direction::Ingress) {
+        0 => peer.identity,
+        found => Backends::unpack(found, packet.service()).identity,
+    }
 }
 
 /// Whether a flow is not dead, and the packet does not begin another one. A function of its own, as a program's stack is small.

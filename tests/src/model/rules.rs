@@ -83,7 +83,7 @@ impl Model {
 
     /// Whom a flow is for in the end, and at which port: what the subject sends to a service is for those behind it, where all of
     /// them listen at one port.
-    fn behind(&self, subject: Subject, peer: IpAddr, port: &Port) -> (Vec<IpAddr>, Port) {
+    pub(super) fn behind(&self, subject: Subject, peer: IpAddr, port: &Port) -> (Vec<IpAddr>, Port) {
         let itself = (vec![peer], port.clone());
         let Port::Number { protocol, port } = *port else { return itself };
         if subject.direction == Direction::Ingress {
