@@ -104,6 +104,11 @@ impl Known {
         self.until(&what, |known| known.pod_lists > 0 && known.pods.keys().eq(names)).await;
     }
 
+    /// Listens until every kind was told and is watched.
+    pub async fn until_settled(&mut self, server: &ApiServer) {
+        self.until("all kinds are told and watched", |known| known.told >= 4 && server.watches() == 5).await;
+    }
+
     /// The value of a series; 0 where it is not there.
     pub fn metric(&self, series: &str) -> f64 {
         let text = self.metrics.text().expect("the text format");

@@ -18,8 +18,7 @@ async fn start() -> (ApiServer, Known) {
     server.put(&POD, remote("x/b"));
     let mut known = Known::start(&server);
     known.until_pods(&["x/a", "x/b"]).await;
-    let settled = |_: &Known| server.watches() == 5;
-    known.until("all five kinds are watched", settled).await;
+    known.until_settled(&server).await;
     (server, known)
 }
 
@@ -50,7 +49,7 @@ async fn a_watch_that_ends_is_resumed_from_the_last_bookmark() {
     server.put(&POD, remote("x/a"));
     let mut known = Known::start(&server);
     known.until_pods(&["x/a"]).await;
-    known.until("all five kinds are watched", |_| server.watches() == 5).await;
+    known.until_settled(&server).await;
     // Other kinds have the version grow; of pods there is no word but bookmarks.
     for n in 0..20 {
         server.put(&NAMESPACE, named(&format!("n{n}")));

@@ -42,7 +42,7 @@ async fn an_expired_token_costs_nothing_that_is_known() {
     server.put(&POD, pod("x/a", HERE, "10.0.0.1"));
     let mut known = Known::start(&server);
     known.until_pods(&["x/a"]).await;
-    known.until("all five kinds are watched", |_| server.watches() == 5).await;
+    known.until_settled(&server).await;
     server.accept_only("token-2");
     server.end_watches(End::Well);
     server.delete(&POD, "x/a");
@@ -58,7 +58,7 @@ async fn a_server_with_a_new_authority_is_trusted_once_the_file_says_so() {
     server.put(&POD, pod("x/a", HERE, "10.0.0.1"));
     let mut known = Known::start(&server);
     known.until_pods(&["x/a"]).await;
-    known.until("all five kinds are watched", |_| server.watches() == 5).await;
+    known.until_settled(&server).await;
     let certificates = server.service_account().join("ca.crt");
     let old = fs::read(&certificates).expect("the server wrote it");
     server.stop();
