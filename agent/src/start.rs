@@ -228,7 +228,7 @@ fn cluster(options: &RunOptions) -> Result<Option<kubernetes::Options>, Failure>
             .to_owned(),
     };
     tracing::info!(node = node_name, "pods of this node are local");
-    Ok(Some(kubernetes::Options { access, node_name, pace: kubernetes::Pace::default() }))
+    Ok(Some(kubernetes::Options { access, node_name, pace: kubernetes::Pace::default(), policies: None }))
 }
 
 /// The managed scopes: those that were asked for, and where pods are one that allows, unless something was said of it.

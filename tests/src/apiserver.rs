@@ -235,7 +235,7 @@ impl ApiServer {
     /// How many watches are open.
     #[must_use]
     pub fn watches(&self) -> u64 {
-        self.shared.watches.load(Ordering::Relaxed)
+        self.shared.watches.load(Ordering::SeqCst)
     }
 
     /// Sends bookmarks so often, in watches that begin from now on; a real server does each minute, as this one at first.

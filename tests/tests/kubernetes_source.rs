@@ -8,6 +8,8 @@ mod known;
 mod outage;
 #[path = "kubernetes_source/pods.rs"]
 mod pods;
+#[path = "kubernetes_source/policies.rs"]
+mod policies;
 #[path = "kubernetes_source/scale.rs"]
 mod scale;
 #[path = "kubernetes_source/trust.rs"]

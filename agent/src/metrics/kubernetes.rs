@@ -10,12 +10,19 @@ use prometheus::{IntCounterVec, IntGaugeVec, Opts};
 
 use super::valid;
 
-/// Kinds of objects that are listed and watched, by their names in the API.
-pub const KINDS: [&str; 5] = ["endpointslices", "namespaces", "nodes", "pods", "services"];
+/// Kinds of objects that tell of workloads, by their names in the API.
+pub const WORKLOADS: [&str; 5] = ["endpointslices", "namespaces", "nodes", "pods", "services"];
+/// Kinds of objects that are policy.
+pub const POLICIES: [&str; 4] = ["addressgroups", "guardrails", "networkpolicies", "securitygroups"];
+
+/// Every kind.
+fn kinds() -> impl Iterator<Item = &'static str> {
+    WORKLOADS.into_iter().chain(POLICIES)
+}
 
 const AGE: (&str, &str) = (
     "bulkhead_kubernetes_age_seconds",
-    "Seconds since the API server last told of this kind: a list, a change, a bookmark or a watch granted. 0 without --kubernetes.",
+    "Seconds since the API server last told of this kind: a list, a change, a bookmark or a watch granted. 0 where it is not asked for.",
 );
 
 /// A request, by what it asks for.
@@ -106,10 +113,10 @@ pub struct KubernetesMetrics {
 }
 
 impl KubernetesMetrics {
-    /// The source begins: what it knows of each kind grows older from now on.
-    pub fn started(&self) {
+    /// The source begins: what it knows of these kinds grows older from now on.
+    pub fn started(&self, kinds: &[&'static str]) {
         let mut heard = self.ages.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        for kind in KINDS {
+        for kind in kinds {
             heard.insert(kind, Instant::now());
         }
     }
@@ -171,7 +178,7 @@ impl Default for KubernetesMetrics {
                 &["kind", "reason"],
             ),
         };
-        for kind in KINDS {
+        for kind in kinds() {
             metrics.objects.with_label_values(&[kind]);
             metrics.received.with_label_values(&[kind]);
             for verb in Verb::ALL {
@@ -207,7 +214,7 @@ impl Collector for Ages {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let series = KINDS.map(|kind| {
+        let series = kinds().map(|kind| {
             let mut label = LabelPair::default();
             label.set_name("kind".to_owned());
             label.set_value(kind.to_owned());
@@ -221,7 +228,7 @@ impl Collector for Ages {
         family.set_name(AGE.0.to_owned());
         family.set_help(AGE.1.to_owned());
         family.set_field_type(MetricType::GAUGE);
-        family.set_metric(series.into_iter().collect());
+        family.set_metric(series.collect());
         vec![family]
     }
 }
@@ -239,7 +246,7 @@ mod tests {
             pods.expect("pods have an age").get_gauge().get_value()
         };
         assert!(age() <= 0.0, "nobody asks");
-        metrics.started();
+        metrics.started(&WORKLOADS);
         std::thread::sleep(std::time::Duration::from_millis(20));
         let waited = age();
         assert!(waited >= 0.02, "{waited}");

@@ -13,18 +13,23 @@ mod follow;
 mod object;
 mod pace;
 mod pod;
+mod policy;
 mod read;
 mod service;
 mod trouble;
 mod wire;
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
+use futures::future::join_all;
 use tokio::sync::{mpsc, watch};
 
 use crate::controller::Event;
-use crate::metrics::kubernetes::KubernetesMetrics;
+use crate::metrics::kubernetes::{KubernetesMetrics, POLICIES, WORKLOADS};
+use crate::policy::objects::ObjectKind;
 use crate::source::Change;
+use crate::source::policy_objects::PolicyObjects;
 use crate::surface::stopped;
 
 pub use client::Access;
@@ -35,6 +40,7 @@ use cluster::{Namespaces, Nodes};
 use endpoint::EndpointSlices;
 use follow::follow;
 use pod::Pods;
+use policy::Policies;
 use service::{Balanced, News, Services};
 
 /// What the source needs to know.
@@ -46,6 +52,8 @@ pub struct Options {
     pub node_name: String,
     /// How fast to ask again.
     pub pace: Pace,
+    /// Who is told of policy objects; `None` where files alone count.
+    pub policies: Option<PolicyObjects>,
 }
 
 /// Where requests go, what is counted of them, and who is told.
@@ -64,7 +72,11 @@ pub async fn watch(
     events: mpsc::Sender<Event>,
     stop: watch::Receiver<bool>,
 ) {
-    metrics.started();
+    let policies = options.policies;
+    metrics.started(&WORKLOADS);
+    if policies.is_some() {
+        metrics.started(&POLICIES);
+    }
     let connection = Connection::new(options.access);
     let server = Server { connection, metrics, pace: options.pace, events: events.clone() };
     let pods = Pods { node_name: options.node_name };
@@ -72,6 +84,8 @@ pub async fn watch(
     let balanced = Mutex::new(Balanced::default());
     let balanced = || balanced.lock().unwrap_or_else(PoisonError::into_inner);
     let services = |news: News| news.into_iter().map(Change::Services).collect();
+    let policies =
+        policies.iter().flat_map(|policies| ObjectKind::ALL.map(|kind| (policies, Policies(kind)))).collect::<Vec<_>>();
     let everything = async {
         tokio::join!(
             // A pod has no labels of its namespace's before the namespace is told; who asks first is answered first.
@@ -80,6 +94,12 @@ pub async fn watch(
             follow(&Nodes, &server, |told| vec![Change::Nodes(told)]),
             follow(&Services, &server, |told| services(balanced().tell_services(told))),
             follow(&EndpointSlices, &server, |told| services(balanced().tell_slices(told))),
+            join_all(policies.iter().map(|(objects, kind)| {
+                follow(kind, &server, |told| {
+                    objects.tell(Instant::now(), kind.0, told);
+                    Vec::new()
+                })
+            })),
         )
     };
     tokio::select! {

@@ -48,6 +48,9 @@ async fn write(writer: &Writer, text: Bytes, pause: Option<Duration>) -> Result<
     Ok(())
 }
 
+/// Says when all watches end.
+type Ends = tokio::sync::watch::Receiver<(u64, End)>;
+
 /// A watch.
 pub(super) struct Watch {
     path: String,
@@ -72,7 +75,7 @@ impl Watch {
         }
     }
 
-    async fn run(&mut self, shared: &Shared, writer: &Writer, fault: Option<What>) -> Result<(), Left> {
+    async fn run(&mut self, shared: &Shared, writer: &Writer, mut ends: Ends, fault: Option<What>) -> Result<(), Left> {
         let mut pause = None;
         match fault {
             Some(What::ErrorEvent(code)) => return writer.write(error(code)).await,
@@ -88,8 +91,7 @@ impl Watch {
             Some(What::Slow(slow)) => pause = Some(slow),
             _ => {}
         }
-        let (mut newest, mut ends) = (shared.version.subscribe(), shared.end.subscribe());
-        ends.mark_unchanged();
+        let mut newest = shared.version.subscribe();
         let every = self.bookmarks.unwrap_or(Duration::from_secs(86_400));
         let mut bookmarks = interval_at(Instant::now() + every, every);
         loop {
@@ -99,6 +101,10 @@ impl Watch {
             self.version = version;
             let full = changes.len() == BATCH;
             let mut lines = Vec::new();
+            // Looked at after the changes: what a test puts after it has ended all watches is not sent by them.
+            if ends.has_changed().unwrap_or(true) {
+                return end(writer, &ends).await;
+            }
             changes.iter().for_each(|change| self.line(change, &mut lines));
             if !lines.is_empty() {
                 write(writer, lines.into(), pause).await?;
@@ -107,21 +113,11 @@ impl Watch {
                 continue;
             }
             tokio::select! {
+                biased;
+                _ = ends.changed() => return end(writer, &ends).await,
                 _ = newest.changed() => {}
                 _ = bookmarks.tick() => writer.write(self.bookmark()).await?,
                 () = sleep_until(self.until) => return Ok(()),
-                _ = ends.changed() => {
-                    let (_, how) = *ends.borrow();
-                    match how {
-                        End::Well => {}
-                        End::Error(code) => writer.write(error(code)).await?,
-                        End::WithinALine => {
-                            writer.write(r#"{"type":"MODIFIED","object":{"kind":"#).await?;
-                            writer.cut().await;
-                        }
-                    }
-                    return Ok(());
-                }
                 () = writer.left() => return Err(Left),
             }
         }
@@ -148,6 +144,19 @@ impl Watch {
     }
 }
 
+async fn end(writer: &Writer, ends: &Ends) -> Result<(), Left> {
+    let (_, how) = *ends.borrow();
+    match how {
+        End::Well => {}
+        End::Error(code) => writer.write(error(code)).await?,
+        End::WithinALine => {
+            writer.write(r#"{"type":"MODIFIED","object":{"kind":"#).await?;
+            writer.cut().await;
+        }
+    }
+    Ok(())
+}
+
 fn error(code: u16) -> String {
     let message = if code == 410 { "too old resource version" } else { "a fault of the test's" };
     format!("{{\"type\":\"ERROR\",\"object\":{}}}\n", status_text(code, message, None))
@@ -158,9 +167,11 @@ pub(super) fn watch(shared: &Arc<Shared>, mut watch: Watch, fault: Option<What>)
     let (writer, response) = pieces(shared);
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
-        shared.watches.fetch_add(1, Ordering::Relaxed);
-        let _ended = watch.run(&shared, &writer, fault).await;
-        shared.watches.fetch_sub(1, Ordering::Relaxed);
+        // Before it counts as open: a test may end it from then on.
+        let ends = shared.end.subscribe();
+        shared.watches.fetch_add(1, Ordering::SeqCst);
+        let _ended = watch.run(&shared, &writer, ends, fault).await;
+        shared.watches.fetch_sub(1, Ordering::SeqCst);
     });
     response
 }

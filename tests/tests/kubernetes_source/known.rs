@@ -56,11 +56,14 @@ impl Known {
     }
 
     pub fn start_with(access: Access, pace: Pace) -> Self {
+        Self::start_as(Options { access, node_name: HERE.to_owned(), pace, policies: None })
+    }
+
+    pub fn start_as(options: Options) -> Self {
         let (sender, events) = mpsc::channel(1_024);
         let (stop, stopped) = watching::channel(false);
         let counted = KubernetesMetrics::default();
         let metrics = Metrics::new(Arc::new(NoKernel), SharedNames::default(), counted.clone());
-        let options = Options { access, node_name: HERE.to_owned(), pace };
         tokio::spawn(watch(options, counted, sender, stopped));
         Self {
             pods: BTreeMap::new(),

@@ -53,6 +53,14 @@ impl Access {
         Ok(Self::ServiceAccount { directory: SERVICE_ACCOUNT.into(), server })
     }
 
+    /// A client that goes this way.
+    ///
+    /// # Errors
+    /// A file that can't be read or makes no sense.
+    pub async fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::try_from(self.config().await?)?)
+    }
+
     async fn config(&self) -> anyhow::Result<Config> {
         let (kubeconfig, certificates) = match self {
             Self::Kubeconfig(path) => (Kubeconfig::read_from(path)?, None),
@@ -106,7 +114,7 @@ impl Connection {
         let client = match &current.client {
             Some(client) => client.clone(),
             None => {
-                let client = Client::try_from(self.access.config().await?)?;
+                let client = self.access.client().await?;
                 current.number += 1;
                 current.client.insert(client).clone()
             }

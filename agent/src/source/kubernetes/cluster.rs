@@ -19,8 +19,14 @@ pub(super) struct Namespace {
 impl Kind for Namespaces {
     type Object = Namespace;
     type Fact = NamespaceFact;
-    const NAME: &'static str = "namespaces";
-    const PATH: &'static str = "/api/v1/namespaces";
+
+    fn name(&self) -> &'static str {
+        "namespaces"
+    }
+
+    fn path(&self) -> String {
+        "/api/v1/namespaces".to_owned()
+    }
 
     fn metadata(object: &Namespace) -> &Metadata {
         &object.metadata
@@ -56,8 +62,14 @@ struct NodeAddress {
 impl Kind for Nodes {
     type Object = Node;
     type Fact = NodeFact;
-    const NAME: &'static str = "nodes";
-    const PATH: &'static str = "/api/v1/nodes";
+
+    fn name(&self) -> &'static str {
+        "nodes"
+    }
+
+    fn path(&self) -> String {
+        "/api/v1/nodes".to_owned()
+    }
 
     fn metadata(object: &Node) -> &Metadata {
         &object.metadata

@@ -61,11 +61,19 @@ pub(super) struct Slice {
 impl Kind for EndpointSlices {
     type Object = Object;
     type Fact = Slice;
-    const NAME: &'static str = "endpointslices";
-    const PATH: &'static str = "/apis/discovery.k8s.io/v1/endpointslices";
+
+    fn name(&self) -> &'static str {
+        "endpointslices"
+    }
+
+    fn path(&self) -> String {
+        "/apis/discovery.k8s.io/v1/endpointslices".to_owned()
+    }
+
     /// The same that kube-proxy asks for.
-    const SELECTORS: &'static [(&'static str, &'static str)] =
-        &[("labelSelector", "kubernetes.io/service-name,!service.kubernetes.io/headless")];
+    fn selectors(&self) -> &'static [(&'static str, &'static str)] {
+        &[("labelSelector", "kubernetes.io/service-name,!service.kubernetes.io/headless")]
+    }
 
     fn metadata(object: &Object) -> &Metadata {
         &object.metadata

@@ -82,13 +82,21 @@ impl<K: Kind, C: Fn(Told<K::Fact>) -> Vec<Change>> Follower<'_, K, C> {
     async fn list(&mut self) -> Outcome {
         let (facts, objects, version) = match self.pages().await {
             Ok(everything) => everything,
-            Err(trouble) => return Ok(Err(trouble)),
+            Err(trouble) => {
+                // One that was there and is not now is rather a server that is starting.
+                let missing = matches!(trouble, Trouble::Status { code: 404, .. }) && self.kind.may_be_missing();
+                if missing && !self.listed_before {
+                    self.heard();
+                    self.tell(Instant::now(), Told::All(Vec::new())).await?;
+                }
+                return Ok(Err(trouble));
+            }
         };
         self.version = Some(version);
         self.listed_before = true;
         self.objects = objects;
         self.heard();
-        tracing::debug!(kind = K::NAME, objects, told = facts.len(), "listed");
+        tracing::debug!(kind = self.kind.name(), objects, told = facts.len(), "listed");
         self.tell(Instant::now(), Told::All(facts)).await?;
         Ok(Ok(()))
     }
@@ -101,7 +109,7 @@ impl<K: Kind, C: Fn(Told<K::Fact>) -> Vec<Change>> Follower<'_, K, C> {
         loop {
             let mut parameters = vec![("limit", limit.as_str())];
             parameters.extend(next.iter().map(|token| ("continue", token.as_str())));
-            let answer = ask::<K>(self.server, Verb::List, &parameters).await?;
+            let answer = ask(self.kind, self.server, Verb::List, &parameters).await?;
             let text = answer.whole(self.server.pace.answer).await?;
             let page = Page::read(&text).map_err(Trouble::Protocol)?;
             for item in page.items() {
@@ -128,7 +136,7 @@ impl<K: Kind, C: Fn(Told<K::Fact>) -> Vec<Change>> Follower<'_, K, C> {
             ("resourceVersion", version.as_str()),
             ("timeoutSeconds", seconds.as_str()),
         ];
-        let mut answer = match ask::<K>(self.server, Verb::Watch, &parameters).await {
+        let mut answer = match ask(self.kind, self.server, Verb::Watch, &parameters).await {
             Ok(answer) => answer,
             Err(trouble) => return Ok(Err(trouble)),
         };
@@ -208,8 +216,8 @@ impl<K: Kind, C: Fn(Told<K::Fact>) -> Vec<Change>> Follower<'_, K, C> {
     }
 
     fn heard(&mut self) {
-        self.server.metrics.heard(K::NAME, self.objects);
-        self.outage.ends(K::NAME);
+        self.server.metrics.heard(self.kind.name(), self.objects);
+        self.outage.ends(self.kind.name());
     }
 
     fn complain(&mut self, item: &Read<K::Fact>) {
@@ -218,20 +226,25 @@ impl<K: Kind, C: Fn(Told<K::Fact>) -> Vec<Change>> Follower<'_, K, C> {
             (None, []) => return,
             (None, doubts) => (Reason::Address, doubts.join("; ")),
         };
-        self.server.metrics.failed(K::NAME, reason);
+        self.server.metrics.failed(self.kind.name(), reason);
         if let Some(unsaid) = self.complaints.due(Instant::now()) {
             let name = item.name.as_deref().unwrap_or("without a name");
-            tracing::warn!(kind = K::NAME, name, unsaid, "the API server tells what makes no sense: {complaint}");
+            tracing::warn!(
+                kind = self.kind.name(),
+                name,
+                unsaid,
+                "the API server tells what makes no sense: {complaint}"
+            );
         }
     }
 
     async fn recover(&mut self, trouble: &Trouble) {
-        self.server.metrics.failed(K::NAME, trouble.reason());
+        self.server.metrics.failed(self.kind.name(), trouble.reason());
         let mut wait = self.backoff.next(trouble.retry_after());
         if trouble.is_gone() && self.version.take().is_some() {
             wait = wait.max(up_to(self.server.pace.relist_spread));
         }
-        self.outage.goes_on(K::NAME, trouble, wait, self.listed_before);
+        self.outage.goes_on(self.kind.name(), trouble, wait, self.listed_before);
         sleep(wait).await;
     }
 }

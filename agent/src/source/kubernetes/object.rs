@@ -14,11 +14,20 @@ pub(super) trait Kind {
     /// What is told of it.
     type Fact;
     /// Its name in the plural, as in the path and in metrics.
-    const NAME: &'static str;
+    fn name(&self) -> &'static str;
+
     /// Where the API has it.
-    const PATH: &'static str;
+    fn path(&self) -> String;
+
     /// Which ones are wanted: parameters of the query.
-    const SELECTORS: &'static [(&'static str, &'static str)] = &[];
+    fn selectors(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    /// Whether a server may not know the kind: then none exists.
+    fn may_be_missing(&self) -> bool {
+        false
+    }
 
     /// What every object has.
     fn metadata(object: &Self::Object) -> &Metadata;
@@ -52,6 +61,11 @@ pub(super) struct Annotations {
 }
 
 impl Metadata {
+    /// Of an object of which nothing else is read.
+    pub(super) fn named(name: String, namespace: Option<String>, resource_version: Option<String>) -> Self {
+        Self { name, namespace, resource_version, ..Self::default() }
+    }
+
     /// `NAMESPACE/NAME`, or `NAME` for what is in no namespace.
     pub(super) fn full_name(&self) -> String {
         full_name(self.namespace.as_deref(), &self.name)

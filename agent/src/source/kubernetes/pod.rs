@@ -46,11 +46,19 @@ struct PodIp {
 impl Kind for Pods {
     type Object = Pod;
     type Fact = PodFact;
-    const NAME: &'static str = "pods";
-    const PATH: &'static str = "/api/v1/pods";
+
+    fn name(&self) -> &'static str {
+        "pods"
+    }
+
+    fn path(&self) -> String {
+        "/api/v1/pods".to_owned()
+    }
+
     /// One that finishes leaves the selection, and the server says that it is deleted.
-    const SELECTORS: &'static [(&'static str, &'static str)] =
-        &[("fieldSelector", "status.phase!=Succeeded,status.phase!=Failed")];
+    fn selectors(&self) -> &'static [(&'static str, &'static str)] {
+        &[("fieldSelector", "status.phase!=Succeeded,status.phase!=Failed")]
+    }
 
     fn metadata(object: &Pod) -> &Metadata {
         &object.metadata

@@ -77,8 +77,14 @@ pub(super) struct Port {
 impl Kind for Services {
     type Object = Object;
     type Fact = Service;
-    const NAME: &'static str = "services";
-    const PATH: &'static str = "/api/v1/services";
+
+    fn name(&self) -> &'static str {
+        "services"
+    }
+
+    fn path(&self) -> String {
+        "/api/v1/services".to_owned()
+    }
 
     fn metadata(object: &Object) -> &Metadata {
         &object.metadata

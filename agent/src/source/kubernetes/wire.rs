@@ -19,15 +19,20 @@ use crate::source::kubernetes::trouble::{Status, Trouble};
 const LONGEST: usize = 256 << 20;
 
 /// Asks for objects of a kind.
-pub(super) async fn ask<K: Kind>(server: &Server, verb: Verb, parameters: &[(&str, &str)]) -> Result<Answer, Trouble> {
+pub(super) async fn ask(
+    kind: &impl Kind,
+    server: &Server,
+    verb: Verb,
+    parameters: &[(&str, &str)],
+) -> Result<Answer, Trouble> {
     let (number, client) = server.connection.client().await.map_err(Trouble::Access)?;
-    let query = Serializer::new(String::new()).extend_pairs(K::SELECTORS).extend_pairs(parameters).finish();
-    let request = Request::get(format!("{}?{query}", K::PATH)).header("accept", "application/json");
+    let query = Serializer::new(String::new()).extend_pairs(kind.selectors()).extend_pairs(parameters).finish();
+    let request = Request::get(format!("{}?{query}", kind.path())).header("accept", "application/json");
     let request = request.body(Body::empty()).map_err(|error| Trouble::Access(error.into()))?;
-    server.metrics.requested(K::NAME, verb);
+    server.metrics.requested(kind.name(), verb);
     let answer = match timeout(server.pace.answer, client.send(request)).await {
         Ok(Ok(response)) => {
-            let answer = Answer { response, metrics: server.metrics.clone(), kind: K::NAME, rest: Vec::new() };
+            let answer = Answer { response, metrics: server.metrics.clone(), kind: kind.name(), rest: Vec::new() };
             answer.checked(server.pace.answer).await
         }
         Ok(Err(error)) => Err(Trouble::Connection(error.into())),
