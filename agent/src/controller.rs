@@ -5,6 +5,7 @@
 
 mod answers;
 pub mod audit;
+mod loaded;
 mod pressure;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,12 +29,13 @@ use crate::metrics::Metrics;
 use crate::metrics::health::Health;
 use crate::policy::compile::{GroupSet, RulePlace, TooLarge};
 use crate::policy::model::PolicySet;
-use crate::policy::objects::{ObjectName, Refusal};
 use crate::policy::problem::Problem;
 use crate::source::{Change, Fact, Told};
 use crate::view::{FlowRule, GroupsView, StatusView, WorkloadView};
 use crate::workload::SourceKind;
 use crate::workload::registry::{Registry, Touched};
+
+pub use loaded::{Loaded, OfObjects, PolicyLoad};
 
 /// How often the loop turns without events: failures are tried again, and the health check hears from it.
 const TICK: Duration = Duration::from_secs(1);
@@ -53,43 +55,6 @@ pub enum Event {
     Query(Query),
     /// The agent shall stop.
     Shutdown,
-}
-
-/// The outcome of reading the policy files.
-#[derive(Debug)]
-pub struct PolicyLoad {
-    /// When the change was seen.
-    pub seen: Instant,
-    /// The policy, or every problem with it.
-    pub result: Result<PolicySet, Vec<Problem>>,
-    /// What became of objects of the Kubernetes API.
-    pub objects: OfObjects,
-}
-
-/// A policy as it was loaded.
-#[derive(Debug)]
-pub struct Loaded {
-    /// The policy, or every problem with it.
-    pub result: Result<PolicySet, Vec<Problem>>,
-    /// What became of objects of the Kubernetes API.
-    pub objects: OfObjects,
-}
-
-impl From<Result<PolicySet, Vec<Problem>>> for Loaded {
-    fn from(result: Result<PolicySet, Vec<Problem>>) -> Self {
-        Self { result, objects: OfObjects::default() }
-    }
-}
-
-/// What became of objects of the Kubernetes API in a policy.
-#[derive(Clone, Debug, Default)]
-pub struct OfObjects {
-    /// Counts the judgements; what was judged earlier than what is in force is passed over.
-    pub order: u64,
-    /// The objects that are not in force as they were written.
-    pub refused: BTreeMap<ObjectName, Refusal>,
-    /// Problems of the files since they were right: what is in force has them as they were then.
-    pub standing: Vec<Problem>,
 }
 
 /// A question over the admin socket. A dropped sender means that the agent is stopping.
@@ -374,21 +339,6 @@ impl Controller {
             Err(error) => self.fail("write", &error),
         }
         self.tell_health();
-    }
-
-    /// Tells of the objects that are refused, of each once for as long as it says the same.
-    fn note_objects(&mut self, objects: OfObjects) {
-        self.audience.metrics.set_refused_objects(&objects.refused);
-        for (name, refusal) in &objects.refused {
-            if self.objects.refused.get(name) != Some(refusal) {
-                let standing = refusal.standing.as_str();
-                for problem in &refusal.problems {
-                    let problem = problem.to_string();
-                    tracing::warn!(target: "bulkhead::policy", problem, standing, "an object is refused");
-                }
-            }
-        }
-        self.objects = objects;
     }
 
     fn refuse(&mut self, problems: Vec<String>) {

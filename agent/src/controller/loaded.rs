@@ -1,0 +1,63 @@
+//! What a load of the policy tells.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::Controller;
+use crate::policy::model::PolicySet;
+use crate::policy::objects::{ObjectName, Refusal};
+use crate::policy::problem::Problem;
+
+/// The outcome of reading the policy files.
+#[derive(Debug)]
+pub struct PolicyLoad {
+    /// When the change was seen.
+    pub seen: Instant,
+    /// The policy, or every problem with it.
+    pub result: Result<PolicySet, Vec<Problem>>,
+    /// What became of objects of the Kubernetes API.
+    pub objects: OfObjects,
+}
+
+/// A policy as it was loaded.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The policy, or every problem with it.
+    pub result: Result<PolicySet, Vec<Problem>>,
+    /// What became of objects of the Kubernetes API.
+    pub objects: OfObjects,
+}
+
+impl From<Result<PolicySet, Vec<Problem>>> for Loaded {
+    fn from(result: Result<PolicySet, Vec<Problem>>) -> Self {
+        Self { result, objects: OfObjects::default() }
+    }
+}
+
+/// What became of objects of the Kubernetes API in a policy.
+#[derive(Clone, Debug, Default)]
+pub struct OfObjects {
+    /// Counts the judgements; what was judged earlier than what is in force is passed over.
+    pub order: u64,
+    /// The objects that are not in force as they were written.
+    pub refused: BTreeMap<ObjectName, Refusal>,
+    /// Problems of the files since they were right: what is in force has them as they were then.
+    pub standing: Vec<Problem>,
+}
+
+impl Controller {
+    /// Tells of the objects that are refused, of each once for as long as it says the same.
+    pub(super) fn note_objects(&mut self, objects: OfObjects) {
+        self.audience.metrics.set_refused_objects(&objects.refused);
+        for (name, refusal) in &objects.refused {
+            if self.objects.refused.get(name) != Some(refusal) {
+                let standing = refusal.standing.as_str();
+                for problem in &refusal.problems {
+                    let problem = problem.to_string();
+                    tracing::warn!(target: "bulkhead::policy", problem, standing, "an object is refused");
+                }
+            }
+        }
+        self.objects = objects;
+    }
+}
