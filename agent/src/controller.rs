@@ -29,7 +29,6 @@ use crate::metrics::Metrics;
 use crate::metrics::health::Health;
 use crate::policy::compile::{GroupSet, RulePlace, TooLarge};
 use crate::policy::model::PolicySet;
-use crate::policy::problem::Problem;
 use crate::source::{Change, Fact, Told};
 use crate::view::{FlowRule, GroupsView, StatusView, WorkloadView};
 use crate::workload::SourceKind;

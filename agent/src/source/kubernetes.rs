@@ -19,17 +19,19 @@ mod service;
 mod trouble;
 mod wire;
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use futures::future::join_all;
+use futures::FutureExt;
+use futures::future::{OptionFuture, join_all};
 use tokio::sync::{mpsc, watch};
 
 use crate::controller::Event;
 use crate::metrics::kubernetes::{KubernetesMetrics, POLICIES, WORKLOADS};
 use crate::policy::objects::ObjectKind;
-use crate::source::Change;
-use crate::source::policy_objects::PolicyObjects;
+use crate::source::{Change, NodeFact, Told};
+use crate::source::policy_objects::{PolicyObjects, status};
 use crate::surface::stopped;
 
 pub use client::Access;
@@ -59,7 +61,7 @@ pub struct Options {
 /// Where requests go, what is counted of them, and who is told.
 #[derive(Debug)]
 struct Server {
-    connection: Connection,
+    connection: Arc<Connection>,
     metrics: KubernetesMetrics,
     pace: Pace,
     events: mpsc::Sender<Event>,
@@ -77,13 +79,22 @@ pub async fn watch(
     if policies.is_some() {
         metrics.started(&POLICIES);
     }
-    let connection = Connection::new(options.access);
+    let connection = Arc::new(Connection::new(options.access));
     let server = Server { connection, metrics, pace: options.pace, events: events.clone() };
-    let pods = Pods { node_name: options.node_name };
+    let pods = Pods { node_name: options.node_name.clone() };
+    let nodes = watch::Sender::default();
     // Never held while something is awaited.
     let balanced = Mutex::new(Balanced::default());
     let balanced = || balanced.lock().unwrap_or_else(PoisonError::into_inner);
     let services = |news: News| news.into_iter().map(Change::Services).collect();
+    let statuses = policies.clone().map(|objects| {
+        let connection = Arc::clone(&server.connection);
+        let client = move || {
+            let connection = Arc::clone(&connection);
+            async move { connection.client().await.map(|(_, client)| client) }.boxed()
+        };
+        status::write(objects, options.node_name, nodes.subscribe(), client, stop.clone())
+    });
     let policies =
         policies.iter().flat_map(|policies| ObjectKind::ALL.map(|kind| (policies, Policies(kind)))).collect::<Vec<_>>();
     let everything = async {
@@ -91,9 +102,13 @@ pub async fn watch(
             // A pod has no labels of its namespace's before the namespace is told; who asks first is answered first.
             follow(&Namespaces, &server, |told| vec![Change::Namespaces(told)]),
             follow(&pods, &server, |told| vec![Change::Pods(told)]),
-            follow(&Nodes, &server, |told| vec![Change::Nodes(told)]),
+            follow(&Nodes, &server, |told| {
+                nodes.send_modify(|names| note_nodes(names, &told));
+                vec![Change::Nodes(told)]
+            }),
             follow(&Services, &server, |told| services(balanced().tell_services(told))),
             follow(&EndpointSlices, &server, |told| services(balanced().tell_slices(told))),
+            OptionFuture::from(statuses),
             join_all(policies.iter().map(|(objects, kind)| {
                 follow(kind, &server, |told| {
                     objects.tell(Instant::now(), kind.0, told);
@@ -106,5 +121,14 @@ pub async fn watch(
         _closed = everything => {}
         () = events.closed() => {}
         () = stopped(stop) => {}
+    }
+}
+
+/// The names of all nodes.
+fn note_nodes(names: &mut BTreeSet<String>, told: &Told<NodeFact>) {
+    match told {
+        Told::All(all) => *names = all.iter().map(|node| node.name.clone()).collect(),
+        Told::One(node) => drop(names.insert(node.name.clone())),
+        Told::Gone(name) => drop(names.remove(name)),
     }
 }

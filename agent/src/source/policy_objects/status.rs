@@ -84,13 +84,17 @@ impl Waiting {
                 continue;
             }
             let wanted = condition(&object, &verdicts.refused);
+            if object.condition.as_ref().is_some_and(|said| said.says_the_same(&wanted)) {
+                self.0.remove(&object.name);
+                continue;
+            }
             let is_settled = object.condition.as_ref().is_some_and(|said| said.generation >= object.generation);
             let (generation, since) = self.0.entry(object.name.clone()).or_insert((object.generation, now));
             if is_settled || *generation != object.generation {
                 (*generation, *since) = (object.generation, now);
             }
             let is_due = match turn(node, nodes, &object.uid) {
-                0 => object.condition.as_ref().is_none_or(|said| !said.says_the_same(&wanted)),
+                0 => true,
                 later => !is_settled && now.duration_since(*since) >= STEP.saturating_mul(later),
             };
             if is_due {
