@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::{Client, core::GroupVersionKind};
@@ -34,7 +35,7 @@ pub async fn write(
     objects: PolicyObjects,
     node: String,
     nodes: watch::Receiver<BTreeSet<String>>,
-    client: impl AsyncFn() -> anyhow::Result<Client>,
+    client: impl Fn() -> BoxFuture<'static, anyhow::Result<Client>>,
     stop: watch::Receiver<bool>,
 ) {
     let writing = async {
