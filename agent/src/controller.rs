@@ -306,11 +306,7 @@ impl Controller {
 
     /// Puts a new policy in force, or refuses it and keeps the one that is.
     fn reload(&mut self, load: PolicyLoad) {
-        if load.objects.order < self.objects.order {
-            return;
-        }
-        let standing: Vec<String> = load.objects.standing.iter().map(ToString::to_string).collect();
-        self.note_objects(load.objects);
+        let Some(standing) = self.note_objects(load.objects) else { return };
         let policy = match load.result {
             Ok(policy) => Arc::new(policy),
             Err(problems) => return self.refuse(problems.iter().map(ToString::to_string).collect()),

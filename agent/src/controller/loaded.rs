@@ -46,8 +46,12 @@ pub struct OfObjects {
 }
 
 impl Controller {
-    /// Tells of the objects that are refused, of each once for as long as it says the same.
-    pub(super) fn note_objects(&mut self, objects: OfObjects) {
+    /// Tells of the objects that are refused, of each once for as long as it says the same. Returns the problems that stand
+    /// although the policy takes force; `None` where what is in force was judged later.
+    pub(super) fn note_objects(&mut self, objects: OfObjects) -> Option<Vec<String>> {
+        if objects.order < self.objects.order {
+            return None;
+        }
         self.audience.metrics.set_refused_objects(&objects.refused);
         for (name, refusal) in &objects.refused {
             if self.objects.refused.get(name) != Some(refusal) {
@@ -59,5 +63,6 @@ impl Controller {
             }
         }
         self.objects = objects;
+        Some(self.objects.standing.iter().map(ToString::to_string).collect())
     }
 }
