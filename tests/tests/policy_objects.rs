@@ -41,7 +41,7 @@ impl Agent {
             access: Access::Kubeconfig(server.kubeconfig()),
             node_name: node.to_owned(),
             pace,
-            policy: Some(PolicyObjects::new(&[]).expect("no files")),
+            policies: Some(PolicyObjects::new(&[]).expect("no files")),
         };
         tokio::spawn(watch(options, KubernetesMetrics::default(), sender, stopped));
         Self { events, last: None, loads: 0, stop }
