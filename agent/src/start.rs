@@ -9,10 +9,13 @@
 //! A start that fails on a host where nothing was enforced takes away what it made. One that fails where an earlier agent's
 //! programs are pinned leaves those as they were.
 
-use std::collections::BTreeSet;
+mod cluster;
+mod first_word;
+mod policies;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 use aya::maps::{MapData, RingBuf};
@@ -24,7 +27,7 @@ use tokio::task::JoinSet;
 use crate::admin::AdminState;
 use crate::config::failsafe::FailsafePort;
 use crate::config::{ManagedScope, RunOptions, Uplinks};
-use crate::controller::{Audience, Controller, Event, Kernel, OfObjects, PolicyLoad};
+use crate::controller::{Audience, Controller, Event, Kernel, Loaded as LoadedPolicy, PolicyLoad};
 use crate::exit::{Exit, Failure};
 use crate::flow::SharedNames;
 use crate::flow::record::Recorder;
@@ -38,25 +41,16 @@ use crate::metrics::Metrics;
 use crate::metrics::health::Health;
 use crate::metrics::kubernetes::KubernetesMetrics;
 use crate::metrics::listener::Shown;
-use crate::policy::load::load as load_policy;
-use crate::policy::model::PolicySet;
 use crate::privilege;
 use crate::source::file::PolicyFiles;
-use crate::source::{Change, Told, cgroup, kubernetes, netlink, uplink};
+use crate::source::{cgroup, kubernetes, netlink, uplink};
 use crate::surface::Surface;
 use crate::workload::registry::Registry;
+use first_word::first_word;
+use policies::Policies;
 
 /// Events that wait for the controller; more make the sources wait, which resynchronise if they lose something over it.
 const QUEUE: usize = 4_096;
-/// How long the sources' first listings may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// What this host is waited for.
-const HOST: [&str; 2] = ["cgroups", "links"];
-/// What the Kubernetes API is waited for.
-const CLUSTER: [&str; 4] = ["namespaces", "pods", "nodes", "services"];
-/// Where the kubelet has pods, by the names that its drivers for cgroups give it.
-const KUBEPODS: [&str; 2] = ["kubepods.slice", "kubepods"];
-
 /// Enforces until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -68,14 +62,14 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     }
     privilege::require()?;
     let uplinks = options.uplinks()?;
-    let cluster = cluster(&options)?;
-    let scopes = scopes(&options);
+    let scopes = cluster::scopes(&options);
     let failsafe = options.failsafe_ports()?;
     let cgroup_root = cgroup_root(&options)?;
     make_scopes(&scopes, &cgroup_root);
     // Their content is noted before it is read, so that no edit is missed in between.
     let files = PolicyFiles::new(options.policies.clone());
-    let policy = first_policy(&options.policies)?;
+    let policies = Policies::read(&options)?;
+    let cluster = policies.objects().map(|objects| cluster::source(&options, objects.clone())).transpose()?;
     let surface = Surface::bind(&options).await?;
     let pins = Pins::prepare(&options.bpffs).map_err(failure)?;
     let was_enforced = pins.has_links();
@@ -91,12 +85,11 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     let loading = tokio::task::spawn_blocking(move || Loaded::load(pins, was_enforced, &told, &failsafe));
     let counted = KubernetesMetrics::default();
     let mut registry = Registry::new(scopes);
-    let asks_cluster = cluster.is_some();
     if let Some(cluster) = cluster {
         registry = registry.with_pods();
         tasks.spawn(kubernetes::watch(cluster, counted.clone(), sender.clone(), stopped.clone()));
     }
-    let registry = first_word(&mut receiver, registry, asks_cluster.then_some(was_enforced)).await?;
+    let registry = first_word(&mut receiver, registry, policies.objects(), was_enforced).await?;
     let mut loaded = loading.await.map_err(anyhow::Error::from)??;
 
     let wanted = match &uplinks {
@@ -118,7 +111,9 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     let pins = loaded.pins.clone();
     log_of_kernel(&mut loaded.kernel.attachments, &mut tasks);
     let ring = loaded.ring;
+    let (policy, of_objects) = policies.first()?;
     let mut controller = Controller::new(policy, registry, loaded.kernel, audience.clone());
+    controller.note_objects(of_objects);
     controller.take_uplinks(wanted);
     if let Err(error) = controller.start(began, &cgroup_root) {
         drop(controller);
@@ -138,11 +133,15 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
             tracing::error!(%error, "flows can't be read any more; restart the agent to see them again");
         }
     });
-    tasks.spawn(files.watch(load_policy, sender.clone(), stopped.clone()));
+    let load = policies.clone();
+    tasks.spawn(files.watch(move |paths| load.load(paths), sender.clone(), stopped.clone()));
+    if let Some(objects) = policies.objects() {
+        tasks.spawn(objects.clone().watch(sender.clone(), stopped.clone()));
+    }
     if uplinks == Uplinks::DefaultRoutes {
         tasks.spawn(uplink::watch(sender.clone(), stopped.clone()));
     }
-    tasks.spawn(signals(options.policies.clone(), sender.clone()));
+    tasks.spawn(signals(policies, options.policies.clone(), sender.clone()));
     let state = AdminState { controller: sender, recorder: audience.recorder };
     let serving =
         tokio::spawn(surface.serve(state, Shown { metrics: audience.metrics, health: audience.health }, stopped));
@@ -212,38 +211,6 @@ fn cgroup_root(options: &RunOptions) -> Result<PathBuf, Failure> {
     ))
 }
 
-/// How the Kubernetes API is asked, if it is.
-fn cluster(options: &RunOptions) -> Result<Option<kubernetes::Options>, Failure> {
-    if !options.kubernetes {
-        return Ok(None);
-    }
-    let access = kubernetes::Access::new(options.kubeconfig.clone())
-        .map_err(|error| Failure::new(Exit::Config, error, "or leave --kubernetes out"))?;
-    let node_name = match &options.node_name {
-        Some(name) => name.clone(),
-        None => std::fs::read_to_string("/proc/sys/kernel/hostname")
-            .context("this host's name can't be read")
-            .map_err(|error| Failure::new(Exit::OsErr, error, "give --node-name"))?
-            .trim_end()
-            .to_owned(),
-    };
-    tracing::info!(node = node_name, "pods of this node are local");
-    Ok(Some(kubernetes::Options { access, node_name, pace: kubernetes::Pace::default(), policies: None }))
-}
-
-/// The managed scopes: those that were asked for, and where pods are one that allows, unless something was said of it.
-fn scopes(options: &RunOptions) -> Vec<ManagedScope> {
-    let mut scopes = options.managed_scope.clone();
-    if options.kubernetes {
-        let is_in = |path: &str, scope: &ManagedScope| {
-            path.strip_prefix(scope.path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        let silent = KUBEPODS.into_iter().filter(|path| !options.managed_scope.iter().any(|scope| is_in(path, scope)));
-        scopes.extend(silent.map(|path| ManagedScope { path: path.to_owned(), denies: false }));
-    }
-    scopes
-}
-
 /// Makes the managed scopes that deny and are not there yet: what starts in one must find it known, and the first that starts
 /// there would be faster than the notice of the scope itself. Whoever makes it otherwise finds it and takes it.
 fn make_scopes(scopes: &[ManagedScope], cgroup_root: &Path) {
@@ -255,74 +222,6 @@ fn make_scopes(scopes: &[ManagedScope], cgroup_root: &Path) {
                 directory.display()
             );
         }
-    }
-}
-
-fn first_policy(paths: &[PathBuf]) -> Result<PolicySet, Failure> {
-    load_policy(paths).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        Failure::message(
-            Exit::Config,
-            format!("the policy is refused:\n{}\n{} in all", lines.join("\n"), lines.len()),
-            "mend it (`bulkhead check` shows the same) and start again; what was enforced before stays enforced",
-        )
-    })
-}
-
-/// Waits for the sources of this host to have told everything that exists, and for the cluster's where it is asked. Where an earlier
-/// agent's word is in force, for as long as it takes: without the cluster's, every pod would be nobody. Where nothing is in
-/// force yet, only for a while.
-async fn first_word(
-    events: &mut mpsc::Receiver<Event>,
-    mut registry: Registry,
-    cluster: Option<bool>,
-) -> Result<Registry, Failure> {
-    let mut missing = BTreeSet::from(HOST);
-    if cluster.is_some() {
-        missing.extend(CLUSTER);
-    }
-    let mut patience = Instant::now() + PATIENCE;
-    while !missing.is_empty() {
-        let word = tokio::time::timeout_at(patience.into(), events.recv()).await;
-        if let Ok(Some(Event::Fact(fact))) = word {
-            missing.remove(subject(&fact.change));
-            registry.take(fact.change);
-            continue;
-        }
-        if let Some(missing) = missing.iter().find(|missing| HOST.contains(missing)) {
-            return Err(Failure::message(
-                Exit::OsErr,
-                format!("the {missing} of this host could not be listed"),
-                "see the messages above; the agent needs CAP_NET_ADMIN and a readable cgroup tree",
-            ));
-        }
-        let names: Vec<&str> = missing.iter().copied().collect();
-        let names = names.join(", ");
-        const SEE: &str = "see the messages above and the metric bulkhead_kubernetes_errors_total";
-        if cluster == Some(false) {
-            tracing::warn!(
-                "the Kubernetes API has not told of its {names}: enforcement begins without, and pods are unidentified; {SEE}"
-            );
-            break;
-        }
-        tracing::warn!(
-            "the Kubernetes API has not told of its {names}: what was enforced stays as it is until it does; {SEE}"
-        );
-        patience = Instant::now() + PATIENCE;
-    }
-    Ok(registry)
-}
-
-/// What a change tells everything of, if it does.
-const fn subject(change: &Change) -> &'static str {
-    match change {
-        Change::CgroupResync(_) => HOST[0],
-        Change::LinkResync(_) => HOST[1],
-        Change::Namespaces(Told::All(_)) => CLUSTER[0],
-        Change::Pods(Told::All(_)) => CLUSTER[1],
-        Change::Nodes(Told::All(_)) => CLUSTER[2],
-        Change::Services(Told::All(_)) => CLUSTER[3],
-        _ => "",
     }
 }
 
@@ -342,7 +241,7 @@ fn log_of_kernel(attachments: &mut Attachments, tasks: &mut JoinSet<()>) {
 }
 
 /// SIGTERM and SIGINT stop the agent, SIGHUP reads the policy files again.
-async fn signals(policies: Vec<PathBuf>, events: mpsc::Sender<Event>) {
+async fn signals(policies: Policies, paths: Vec<PathBuf>, events: mpsc::Sender<Event>) {
     let listen = |kind| signal(kind).expect("a signal that may be caught, inside a runtime");
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
     let mut hang_up = listen(SignalKind::hangup());
@@ -351,9 +250,9 @@ async fn signals(policies: Vec<PathBuf>, events: mpsc::Sender<Event>) {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => {
-                let (seen, paths) = (Instant::now(), policies.clone());
-                let Ok(result) = tokio::task::spawn_blocking(move || load_policy(&paths)).await else { continue };
-                let objects = OfObjects::default();
+                let (seen, policies, paths) = (Instant::now(), policies.clone(), paths.clone());
+                let loading = tokio::task::spawn_blocking(move || policies.load(&paths));
+                let Ok(LoadedPolicy { result, objects }) = loading.await else { continue };
                 if events.send(Event::Policy(PolicyLoad { seen, result, objects })).await.is_err() {
                     return;
                 }

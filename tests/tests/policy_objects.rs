@@ -37,12 +37,14 @@ impl Agent {
             page: 3,
             ..Pace::default()
         };
+        let objects = PolicyObjects::new(&[]).expect("no files");
         let options = Options {
             access: Access::Kubeconfig(server.kubeconfig()),
             node_name: node.to_owned(),
             pace,
-            policies: Some(PolicyObjects::new(&[]).expect("no files")),
+            policies: Some(objects.clone()),
         };
+        tokio::spawn(objects.watch(sender.clone(), stopped.clone()));
         tokio::spawn(watch(options, KubernetesMetrics::default(), sender, stopped));
         Self { events, last: None, loads: 0, stop }
     }

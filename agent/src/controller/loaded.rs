@@ -48,7 +48,7 @@ pub struct OfObjects {
 impl Controller {
     /// Tells of the objects that are refused, of each once for as long as it says the same. Returns the problems that stand
     /// although the policy takes force; `None` where what is in force was judged later.
-    pub(super) fn note_objects(&mut self, objects: OfObjects) -> Option<Vec<String>> {
+    pub fn note_objects(&mut self, objects: OfObjects) -> Option<Vec<String>> {
         if objects.order < self.objects.order {
             return None;
         }

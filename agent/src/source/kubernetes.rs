@@ -30,8 +30,8 @@ use tokio::sync::{mpsc, watch};
 use crate::controller::Event;
 use crate::metrics::kubernetes::{KubernetesMetrics, POLICIES, WORKLOADS};
 use crate::policy::objects::ObjectKind;
-use crate::source::{Change, NodeFact, Told};
 use crate::source::policy_objects::{PolicyObjects, status};
+use crate::source::{Change, NodeFact, Told};
 use crate::surface::stopped;
 
 pub use client::Access;
