@@ -70,6 +70,12 @@ impl Differences {
         }
     }
 
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
     /// Ends the test.
     ///
     /// # Panics

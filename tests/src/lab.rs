@@ -122,6 +122,11 @@ impl Lab {
         self.linked(name, labels, Place { cgroup: Some(format!("shop/{name}")), is_beyond: false })
     }
 
+    /// As [`Self::container`], in a cgroup of this path below the lab's root.
+    pub fn container_in(&mut self, cgroup: &str, name: &str, labels: &str) -> Workload {
+        self.linked(name, labels, Place { cgroup: Some(cgroup.to_owned()), is_beyond: false })
+    }
+
     /// A workload as a virtual machine or a device is one: only its link is known here. Its process runs in a cgroup outside
     /// of the lab's tree.
     pub fn device(&mut self, name: &str, labels: &str) -> Workload {

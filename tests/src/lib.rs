@@ -18,5 +18,6 @@ pub mod frame;
 pub mod lab;
 pub mod model;
 pub mod packet;
+pub mod pod;
 pub mod soak;
 pub mod world;

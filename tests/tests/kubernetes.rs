@@ -1,0 +1,336 @@
+//! On a node of a cluster: the agent and a Kubernetes API, cgroups as the kubelet names them, real sockets.
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use bulkhead_tests::apiserver::{ApiServer, ENDPOINT_SLICE, NAMESPACE, NETWORK_POLICY, NODE as NODES, POD, SERVICE};
+use bulkhead_tests::case::Way::{Tcp, Udp};
+use bulkhead_tests::case::{is_dropped, is_refused, reaches, tried};
+use bulkhead_tests::document::selecting;
+use bulkhead_tests::lab::protocol::Request;
+use bulkhead_tests::lab::{Agent, Lab, Outcome, Version, Workload};
+use bulkhead_tests::pod::{self, Driver, NODE};
+use serde_json::{Value, json};
+
+/// A node, and the API of its cluster.
+struct Cluster {
+    server: ApiServer,
+    lab: Lab,
+}
+
+impl Cluster {
+    /// With the namespaces `shop` of team red and `ops` of team blue.
+    fn new() -> Self {
+        let lab = Lab::new();
+        let server = lab.site().host.enter(|| Ok(ApiServer::start())).expect("a server in the host's namespace");
+        for (name, team) in [("shop", "red"), ("ops", "blue")] {
+            server.put(&NAMESPACE, json!({"metadata": {"name": name, "labels": {"team": team}}}));
+        }
+        Self { server, lab }
+    }
+
+    /// A process in a pod of this node, of which the API has yet to tell.
+    fn pod(&mut self, driver: Driver, name: &str) -> Workload {
+        let pod = self.lab.container_in(&pod::cgroup(driver, &pod::uid(name)), name, "");
+        pod.serve(&[80, 81]);
+        pod
+    }
+
+    /// Has the API tell of it.
+    fn tell(&self, namespace: &str, pod: &Workload, labels: Value) {
+        let (uid, addresses) = (pod::uid(&pod.name), pod::addresses(pod));
+        self.server.put(&POD, pod::object(namespace, &pod.name, &uid, NODE, labels, &addresses));
+    }
+
+    /// A pod of another node.
+    fn remote(&mut self, namespace: &str, name: &str, labels: Value) -> Workload {
+        let remote = self.lab.outsider(name, "");
+        remote.serve(&[80, 81]);
+        let object = pod::object(namespace, name, &pod::uid(name), "node-2", labels, &pod::addresses(&remote));
+        self.server.put(&POD, object);
+        remote
+    }
+
+    fn agent(&self) -> Agent {
+        self.agent_with(&[])
+    }
+
+    fn agent_with(&self, more: &[&str]) -> Agent {
+        let kubeconfig = self.server.kubeconfig();
+        let kubeconfig = kubeconfig.to_str().expect("a plain path");
+        let arguments = ["--kubernetes", "--kubeconfig", kubeconfig, "--node-name", NODE];
+        let scopes = ["--managed-scope", "kubepods.slice,kubepods"];
+        self.lab.agent_with(&[&arguments[..], &scopes, more].concat())
+    }
+}
+
+/// `db` of the namespace `shop` lets in whoever is a `web` in a namespace of team red, at its port 80.
+fn shop() -> String {
+    let web = "{matchLabels: {app: web, namespace.team: red}}";
+    let to_db = "ingress: [{from: [{group: web}], ports: [{protocol: tcp, port: 80}]}]";
+    selecting("web", 1, web, &["ingress: []"])
+        + &selecting("db", 2, "{matchLabels: {app: db, namespace: shop}}", &[to_db])
+}
+
+fn knows(agent: &Agent, pod: &str) {
+    agent.eventually(&format!("{pod} is known"), || agent.workloads().into_iter().find(|it| it.name == pod));
+}
+
+#[test]
+fn pods_are_governed_by_their_labels_and_their_namespaces_whatever_made_their_cgroups() {
+    let mut cluster = Cluster::new();
+    let [db, web] = ["db", "web"].map(|name| cluster.pod(Driver::Systemd, name));
+    let [db2, web2, liar] = ["db2", "web2", "liar"].map(|name| cluster.pod(Driver::Cgroupfs, name));
+    for db in [&db, &db2] {
+        cluster.tell("shop", db, json!({"app": "db"}));
+    }
+    for web in [&web, &web2] {
+        cluster.tell("shop", web, json!({"app": "web"}));
+    }
+    cluster.tell("ops", &liar, json!({"app": "web", "namespace": "shop", "namespace.team": "red"}));
+    cluster.lab.policy("shop.yaml", &shop());
+    let agent = cluster.agent();
+    tried(&[
+        reaches(&web, Tcp(80), &db),
+        reaches(&web, Tcp(80), &db2),
+        reaches(&web2, Tcp(80), &db),
+        is_dropped(&web, Tcp(81), &db),
+        is_dropped(&db, Tcp(80), &db2),
+        is_dropped(&liar, Tcp(80), &db),
+        is_dropped(&liar, Tcp(80), &db2),
+    ])
+    .end(|| agent.dump());
+    let known = agent.workloads();
+    let db = known.iter().find(|it| it.name == "pod:shop/db").expect("a pod is a workload");
+    assert_eq!(db.labels.get("namespace.team").map(String::as_str), Some("red"));
+    assert!(!known.iter().any(|it| it.name.contains("cri-containerd")), "a container is its pod: {known:?}");
+    // A namespace's labels are its pods'.
+    cluster.server.put(&NAMESPACE, json!({"metadata": {"name": "ops", "labels": {"team": "red"}}}));
+    agent.eventually("the namespace's pods have its new label", || {
+        let pod = agent.workloads().into_iter().find(|it| it.name == "pod:ops/liar")?;
+        (pod.labels.get("namespace.team").map(String::as_str) == Some("red")).then_some(())
+    });
+    tried(&[reaches(&liar, Tcp(80), &db2)]).end(|| agent.dump());
+}
+
+#[test]
+fn a_pod_that_the_api_has_not_told_of_is_nobody_and_denied_until_it_does() {
+    let mut cluster = Cluster::new();
+    let web = cluster.pod(Driver::Systemd, "web");
+    cluster.tell("shop", &web, json!({"app": "web"}));
+    cluster.lab.policy("shop.yaml", &shop());
+    let agent = cluster.agent();
+    // Its process is there before its object.
+    let [db, other] =
+        [Driver::Systemd, Driver::Cgroupfs].map(|driver| cluster.pod(driver, &format!("late-{driver:?}")));
+    tried(&[is_dropped(&web, Tcp(80), &db), is_refused(&db, Udp(81), &other), is_dropped(&web, Tcp(80), &other)])
+        .end(|| agent.dump());
+    for late in [&db, &other] {
+        cluster.tell("shop", late, json!({"app": "db"}));
+        knows(&agent, &format!("pod:shop/{}", late.name));
+    }
+    tried(&[reaches(&web, Tcp(80), &db), reaches(&web, Tcp(80), &other), is_dropped(&web, Tcp(81), &db)])
+        .end(|| agent.dump());
+    // And nobody again once it is gone, though its process lingers.
+    cluster.server.delete(&POD, &format!("shop/{}", db.name));
+    agent.eventually("the pod is gone", || {
+        (!agent.workloads().iter().any(|it| it.name == format!("pod:shop/{}", db.name))).then_some(())
+    });
+    tried(&[is_dropped(&web, Tcp(80), &db), reaches(&web, Tcp(80), &other)]).end(|| agent.dump());
+}
+
+#[test]
+fn a_pod_of_another_node_is_known_by_its_addresses_until_it_finishes() {
+    let mut cluster = Cluster::new();
+    let db = cluster.pod(Driver::Systemd, "db");
+    cluster.tell("shop", &db, json!({"app": "db"}));
+    let [web, job] = ["far-web", "far-job"].map(|name| cluster.remote("shop", name, json!({"app": "web"})));
+    let stranger = cluster.remote("ops", "far-other", json!({"app": "web"}));
+    cluster.lab.policy("shop.yaml", &shop());
+    let agent = cluster.agent();
+    tried(&[reaches(&web, Tcp(80), &db), reaches(&job, Tcp(80), &db), is_dropped(&stranger, Tcp(80), &db)])
+        .end(|| agent.dump());
+    let mut finished =
+        pod::object("shop", "far-job", &pod::uid("far-job"), "node-2", json!({"app": "web"}), &pod::addresses(&job));
+    finished["status"]["phase"] = json!("Succeeded");
+    cluster.server.put(&POD, finished);
+    agent.eventually("its addresses are nobody's", || {
+        (!agent.workloads().iter().any(|it| it.name == "pod:shop/far-job")).then_some(())
+    });
+    tried(&[is_dropped(&job, Tcp(80), &db), reaches(&web, Tcp(80), &db)]).end(|| agent.dump());
+}
+
+#[test]
+fn a_pod_in_the_hosts_network_is_governed_by_its_cgroup() {
+    let mut cluster = Cluster::new();
+    let cgroup = pod::cgroup(Driver::Systemd, &pod::uid("proxy"));
+    let proxy = cluster.lab.process_in(&cgroup, "proxy", "");
+    let outsider = cluster.lab.outsider("outsider", "");
+    outsider.serve(&[80, 81]);
+    let mut object =
+        pod::object("ops", "proxy", &pod::uid("proxy"), NODE, json!({"app": "proxy"}), &pod::addresses(&proxy));
+    object["spec"]["hostNetwork"] = json!(true);
+    cluster.server.put(&POD, object);
+    let egress = "egress: [{to: [{cidr: 0.0.0.0/0}, {cidr: \"::/0\"}], ports: [{protocol: tcp, port: 80}]}]";
+    cluster.lab.policy("proxy.yaml", &selecting("proxy", 1, "{matchLabels: {app: proxy}}", &["ingress: []", egress]));
+    let agent = cluster.agent();
+    tried(&[reaches(&proxy, Tcp(80), &outsider), is_refused(&proxy, Tcp(81), &outsider)]).end(|| agent.dump());
+    let known = agent.workloads().into_iter().find(|it| it.name == "pod:ops/proxy").expect("it is known");
+    assert!(known.addresses.is_empty(), "the node's addresses are not its own: {known:?}");
+}
+
+#[test]
+fn other_nodes_are_the_entity_remote_host() {
+    let mut cluster = Cluster::new();
+    let db = cluster.pod(Driver::Systemd, "db");
+    cluster.tell("shop", &db, json!({"app": "db"}));
+    let [node, stranger] = ["node2", "stranger"].map(|name| cluster.lab.outsider(name, ""));
+    let addresses: Vec<Value> =
+        pod::addresses(&node).iter().map(|address| json!({"type": "InternalIP", "address": address})).collect();
+    cluster.server.put(&NODES, json!({"metadata": {"name": "node-2"}, "status": {"addresses": addresses}}));
+    let rules = [
+        "ingress: [{from: [{entity: remote-host}], ports: [{protocol: tcp, port: 80}]}, {from: [{entity: world}], ports: [{protocol: tcp, port: 81}]}]",
+    ];
+    cluster.lab.policy("db.yaml", &selecting("db", 1, "{matchLabels: {app: db}}", &rules));
+    let agent = cluster.agent();
+    tried(&[
+        reaches(&node, Tcp(80), &db),
+        is_dropped(&node, Tcp(81), &db),
+        is_dropped(&stranger, Tcp(80), &db),
+        reaches(&stranger, Tcp(81), &db),
+    ])
+    .end(|| agent.dump());
+}
+
+/// Has the node translate `from` to `to`, as kube-proxy does.
+fn translate(lab: &Lab, from: SocketAddr, to: SocketAddr) {
+    let family = if from.is_ipv4() { "ip" } else { "ip6" };
+    let rules = format!(
+        "table {family} services-{} {{ chain prerouting {{ type nat hook prerouting priority dstnat; \
+         {family} daddr {} tcp dport {} dnat to {to}; }} }}",
+        from.port(),
+        from.ip(),
+        from.port()
+    );
+    let mut nft = Command::new("nft");
+    nft.args(["-f", "-"]).stdin(Stdio::piped());
+    lab.site().host.place(&mut nft);
+    let mut child = nft.spawn().expect("nft is installed");
+    child.stdin.take().expect("piped").write_all(rules.as_bytes()).expect("nft reads");
+    assert!(child.wait().expect("nft ends").success(), "{rules}");
+}
+
+#[test]
+fn what_is_sent_to_a_service_is_judged_by_who_stands_behind_it() {
+    let mut cluster = Cluster::new();
+    let [web, db, other] = ["web", "db", "other"].map(|name| cluster.pod(Driver::Systemd, name));
+    cluster.tell("shop", &web, json!({"app": "web"}));
+    cluster.tell("shop", &db, json!({"app": "db"}));
+    cluster.tell("shop", &other, json!({"app": "other"}));
+    let service = |name: &str, address: &str| {
+        json!({"metadata": {"namespace": "shop", "name": name},
+               "spec": {"clusterIPs": [address], "ports": [{"name": "main", "protocol": "TCP", "port": 8_000}]}})
+    };
+    let slice = |name: &str, pod: &Workload| {
+        json!({"metadata": {"namespace": "shop", "name": format!("{name}-1"), "labels": {"kubernetes.io/service-name": name}},
+               "addressType": "IPv4",
+               "ports": [{"name": "main", "protocol": "TCP", "port": 80}],
+               "endpoints": [{"addresses": [pod.address(Version::V4)], "conditions": {"ready": true}}]})
+    };
+    let [of_db, of_other] = ["10.96.0.7", "10.96.0.8"];
+    for (name, address, pod) in [("db", of_db, &db), ("other", of_other, &other)] {
+        cluster.server.put(&SERVICE, service(name, address));
+        cluster.server.put(&ENDPOINT_SLICE, slice(name, pod));
+        let to = SocketAddr::new(pod.address(Version::V4), 80);
+        translate(
+            &cluster.lab,
+            SocketAddr::new(address.parse().expect("a literal"), if name == "db" { 8_000 } else { 8_001 }),
+            to,
+        );
+    }
+    let egress = "egress: [{to: [{group: db}], ports: [{protocol: tcp, port: 80}]}]";
+    let policy = selecting("web", 1, "{matchLabels: {app: web}}", &["ingress: []", egress])
+        + &selecting("db", 2, "{matchLabels: {app: db}}", &["ingress: [{from: [{group: web}]}]"]);
+    cluster.lab.policy("shop.yaml", &policy);
+    let agent = cluster.agent();
+    agent.eventually("the services are in the tables", || {
+        (agent.metric("bulkhead_map_entries", &[("map", "services")]) >= 2.0).then_some(())
+    });
+    let connect = |address: &str, port: u16| {
+        let address: IpAddr = address.parse().expect("a literal");
+        let patience = 2_000;
+        web.attempt(&Request::Connect { to: SocketAddr::new(address, port), from: None, keep: false, patience })
+    };
+    assert_eq!(connect(of_db, 8_000), Outcome::Reached, "{}", agent.dump());
+    assert_eq!(connect(of_other, 8_000), Outcome::Refused, "who stands behind it is not allowed\n{}", agent.dump());
+    assert_eq!(connect(of_db, 80), Outcome::Refused, "no port of the service\n{}", agent.dump());
+    // Whoever else comes to stand behind it counts, too.
+    let mut both = slice("db", &db);
+    both["endpoints"].as_array_mut().expect("a list").push(json!({"addresses": [other.address(Version::V4)]}));
+    cluster.server.put(&ENDPOINT_SLICE, both);
+    agent.eventually("the service stands for both", || (connect(of_db, 8_000) == Outcome::Refused).then_some(()));
+}
+
+#[test]
+fn policies_of_the_api_are_enforced_beside_files_and_one_that_is_wrong_opens_nothing() {
+    let mut cluster = Cluster::new();
+    let [web, db, other] = ["web", "db", "other"].map(|name| cluster.pod(Driver::Systemd, name));
+    cluster.tell("shop", &web, json!({"app": "web"}));
+    cluster.tell("shop", &db, json!({"app": "db"}));
+    cluster.tell("shop", &other, json!({"app": "other"}));
+    let policy = |port: Value| {
+        json!({"metadata": {"namespace": "shop", "name": "db"},
+               "spec": {"podSelector": {"matchLabels": {"app": "db"}},
+                        "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": port}]}]}})
+    };
+    cluster.server.put(&NETWORK_POLICY, policy(json!(80)));
+    cluster.lab.policy("other.yaml", &selecting("other", 1, "{matchLabels: {app: other}}", &["ingress: []"]));
+    let agent = cluster.agent();
+    tried(&[
+        reaches(&web, Tcp(80), &db),
+        is_dropped(&web, Tcp(81), &db),
+        is_dropped(&other, Tcp(80), &db),
+        is_dropped(&web, Tcp(80), &other),
+        reaches(&other, Tcp(80), &web),
+    ])
+    .end(|| agent.dump());
+    cluster.server.put(&NETWORK_POLICY, policy(json!(81)));
+    agent.eventually("the new policy is in force", || tried(&[reaches(&web, Tcp(81), &db)]).is_empty().then_some(()));
+    cluster.server.put(&NETWORK_POLICY, policy(json!(-7)));
+    agent.eventually("the wrong policy is told", || {
+        (agent.metric("bulkhead_policy_objects_refused", &[("kind", "NetworkPolicy")]) >= 1.0).then_some(())
+    });
+    tried(&[is_dropped(&web, Tcp(80), &db), is_dropped(&other, Tcp(81), &db)]).end(|| agent.dump());
+    cluster.server.delete(&NETWORK_POLICY, "shop/db");
+    agent.eventually("no policy selects it", || tried(&[reaches(&other, Tcp(81), &db)]).is_empty().then_some(()));
+}
+
+#[test]
+fn an_agent_that_starts_while_the_api_is_away_leaves_what_is_enforced_as_it_is() {
+    let mut cluster = Cluster::new();
+    let [web, db, other] = ["web", "db", "other"].map(|name| cluster.pod(Driver::Systemd, name));
+    cluster.tell("shop", &web, json!({"app": "web"}));
+    cluster.tell("shop", &db, json!({"app": "db"}));
+    cluster.tell("ops", &other, json!({"app": "other"}));
+    cluster.lab.policy("shop.yaml", &shop());
+    let agent = cluster.agent();
+    let rows = [reaches(&web, Tcp(80), &db), is_dropped(&other, Tcp(80), &db)];
+    tried(&rows).end(|| agent.dump());
+    cluster.server.stop();
+    tried(&rows).end(|| agent.dump());
+    drop(agent);
+    let agent = thread::scope(|scope| {
+        let starting = scope.spawn(|| cluster.agent());
+        // Longer than it waits for a cluster where nothing is enforced yet would take too long here: it is enough that it has
+        // begun and enforces nothing else meanwhile.
+        thread::sleep(Duration::from_secs(3));
+        assert!(!starting.is_finished(), "it says that it enforces");
+        tried(&rows).end(String::new);
+        cluster.lab.site().host.enter(|| Ok(cluster.server.start_again())).expect("the server is there again");
+        starting.join().expect("it starts")
+    });
+    tried(&rows).end(|| agent.dump());
+}
