@@ -207,13 +207,10 @@ fn other_nodes_are_the_entity_remote_host() {
 
 /// Has the node translate `from` to `to`, as kube-proxy does.
 fn translate(lab: &Lab, from: SocketAddr, to: SocketAddr) {
-    let family = if from.is_ipv4() { "ip" } else { "ip6" };
+    let (address, port) = (from.ip(), from.port());
     let rules = format!(
-        "table {family} services-{} {{ chain prerouting {{ type nat hook prerouting priority dstnat; \
-         {family} daddr {} tcp dport {} dnat to {to}; }} }}",
-        from.port(),
-        from.ip(),
-        from.port()
+        "table ip services {{\n chain prerouting {{\n type nat hook prerouting priority dstnat;\n \
+         ip daddr {address} tcp dport {port} dnat to {to}\n }}\n}}\n"
     );
     let mut nft = Command::new("nft");
     nft.args(["-f", "-"]).stdin(Stdio::piped());
@@ -244,12 +241,8 @@ fn what_is_sent_to_a_service_is_judged_by_who_stands_behind_it() {
     for (name, address, pod) in [("db", of_db, &db), ("other", of_other, &other)] {
         cluster.server.put(&SERVICE, service(name, address));
         cluster.server.put(&ENDPOINT_SLICE, slice(name, pod));
-        let to = SocketAddr::new(pod.address(Version::V4), 80);
-        translate(
-            &cluster.lab,
-            SocketAddr::new(address.parse().expect("a literal"), if name == "db" { 8_000 } else { 8_001 }),
-            to,
-        );
+        let from = SocketAddr::new(address.parse().expect("a literal"), 8_000);
+        translate(&cluster.lab, from, SocketAddr::new(pod.address(Version::V4), 80));
     }
     let egress = "egress: [{to: [{group: db}], ports: [{protocol: tcp, port: 80}]}]";
     let policy = selecting("web", 1, "{matchLabels: {app: web}}", &["ingress: []", egress])
