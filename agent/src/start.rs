@@ -11,6 +11,7 @@
 
 mod cluster;
 mod first_word;
+mod own_cgroup;
 mod policies;
 
 use std::path::{Path, PathBuf};
@@ -47,6 +48,7 @@ use crate::source::{cgroup, kubernetes, netlink, uplink};
 use crate::surface::Surface;
 use crate::workload::registry::Registry;
 use first_word::first_word;
+use own_cgroup::own_cgroup;
 use policies::Policies;
 
 /// Events that wait for the controller; more make the sources wait, which resynchronise if they lose something over it.
@@ -81,8 +83,17 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     let mut tasks = JoinSet::new();
     tasks.spawn(cgroup::watch(cgroup_root.clone(), sender.clone(), stopped.clone()));
     tasks.spawn(netlink::watch(sender.clone(), stopped.clone()));
+    let own = options.kubernetes.then(|| own_cgroup(&cgroup_root, &scopes)).flatten();
     let told = options.clone();
-    let loading = tokio::task::spawn_blocking(move || Loaded::load(pins, was_enforced, &told, &failsafe));
+    let loading = tokio::task::spawn_blocking(move || {
+        let loaded = Loaded::load(pins.clone(), &told, &failsafe, own);
+        loaded.map_err(|error| {
+            if !was_enforced && let Err(error) = pins.remove() {
+                tracing::warn!(%error, "what was made in the bpffs stays there; `bulkhead detach` removes it");
+            }
+            failure(error)
+        })
+    });
     let counted = KubernetesMetrics::default();
     let mut registry = Registry::new(scopes);
     if let Some(cluster) = cluster {
@@ -175,20 +186,19 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn load(pins: Pins, was_enforced: bool, options: &RunOptions, failsafe: &[FailsafePort]) -> Result<Self, Failure> {
-        Self::load_at(pins.clone(), options, failsafe).map_err(|error| {
-            if !was_enforced && let Err(error) = pins.remove() {
-                tracing::warn!(%error, "what was made in the bpffs stays there; `bulkhead detach` removes it");
-            }
-            failure(error)
-        })
-    }
-
-    fn load_at(pins: Pins, options: &RunOptions, failsafe: &[FailsafePort]) -> Result<Self, KernelError> {
+    fn load(
+        pins: Pins,
+        options: &RunOptions,
+        failsafe: &[FailsafePort],
+        own: Option<u64>,
+    ) -> Result<Self, KernelError> {
         let mut ebpf = load::load(&pins, options.max_flows)?;
         let hz = clock::jiffies_per_second(&mut ebpf)?;
+        let mut tables = Tables::open(&pins, options.settings(hz), failsafe)?;
+        // What an earlier agent left in force may deny it.
+        own.map_or(Ok(()), |own| tables.exempt(own))?;
         let kernel = Kernel {
-            tables: Tables::open(&pins, options.settings(hz), failsafe)?,
+            tables,
             readings: Arc::new(KernelReadings::open(&pins, options.settings(hz))?),
             attachments: Attachments::new(ebpf, pins.clone())?,
         };

@@ -26,7 +26,7 @@ mod serve;
 mod store;
 mod stream;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -125,8 +125,17 @@ impl ApiServer {
     /// Without a free port or a place for temporary files.
     #[must_use]
     pub fn start() -> Self {
-        let files = Files::new();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        Self::start_at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// As [`Self::start`], at another address.
+    ///
+    /// # Panics
+    /// As above, or the address is none of this network namespace's.
+    #[must_use]
+    pub fn start_at(address: IpAddr) -> Self {
+        let files = Files::new(address);
+        let listener = TcpListener::bind((address, 0)).expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Shared {
             store: Mutex::new(Store::new(1_000)),

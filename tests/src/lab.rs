@@ -179,6 +179,15 @@ impl Lab {
         }
     }
 
+    /// The addresses of the router beyond the uplink.
+    #[must_use]
+    pub const fn beyond_address(&self, version: Version) -> IpAddr {
+        match version {
+            Version::V4 => IpAddr::V4(BEYOND.0),
+            Version::V6 => IpAddr::V6(BEYOND.1),
+        }
+    }
+
     /// Writes a policy file, as an editor does that replaces it in one step.
     ///
     /// # Panics

@@ -10,8 +10,9 @@ use bulkhead_tests::apiserver::{ApiServer, ENDPOINT_SLICE, NAMESPACE, NETWORK_PO
 use bulkhead_tests::case::Way::{Tcp, Udp};
 use bulkhead_tests::case::{is_dropped, is_refused, reaches, tried};
 use bulkhead_tests::document::selecting;
+use bulkhead_tests::lab::probe::join_cgroup;
 use bulkhead_tests::lab::protocol::Request;
-use bulkhead_tests::lab::{Agent, Lab, Outcome, Version, Workload};
+use bulkhead_tests::lab::{Agent, Lab, Outcome, Version, Workload, agent, cgroup};
 use bulkhead_tests::pod::{self, Driver, NODE};
 use serde_json::{Value, json};
 
@@ -55,15 +56,24 @@ impl Cluster {
     }
 
     fn agent(&self) -> Agent {
-        self.agent_with(&[])
+        self.lab.agent_by(self.command())
     }
 
-    fn agent_with(&self, more: &[&str]) -> Agent {
+    /// The agent in the pod of this name, of which the API says nothing.
+    fn agent_in(&self, pod: &str) -> Agent {
+        let cgroup = self.lab.site().cgroup_root.join(pod::cgroup(Driver::Systemd, &pod::uid(pod)));
+        cgroup::make(&cgroup).expect("a cgroup");
+        let mut command = self.command();
+        join_cgroup(&mut command, &cgroup).expect("it can be joined");
+        self.lab.agent_by(command)
+    }
+
+    fn command(&self) -> Command {
         let kubeconfig = self.server.kubeconfig();
         let kubeconfig = kubeconfig.to_str().expect("a plain path");
-        let arguments = ["--kubernetes", "--kubeconfig", kubeconfig, "--node-name", NODE];
-        let scopes = ["--managed-scope", "kubepods.slice,kubepods"];
-        self.lab.agent_with(&[&arguments[..], &scopes, more].concat())
+        let scopes = "kubepods.slice,kubepods";
+        let arguments = ["--kubernetes", "--kubeconfig", kubeconfig, "--node-name", NODE, "--managed-scope", scopes];
+        agent::command(self.lab.site(), &arguments)
     }
 }
 
@@ -203,6 +213,29 @@ fn other_nodes_are_the_entity_remote_host() {
         reaches(&stranger, Tcp(81), &db),
     ])
     .end(|| agent.dump());
+}
+
+#[test]
+fn an_agent_in_a_pod_that_nobody_knows_yet_reaches_the_api_though_its_scope_denies() {
+    let mut cluster = Cluster::new();
+    let router = cluster.lab.beyond_address(Version::V4);
+    cluster.server =
+        cluster.lab.beyond().enter(|| Ok(ApiServer::start_at(router))).expect("a server beyond the uplink");
+    cluster.server.put(&NAMESPACE, json!({"metadata": {"name": "ops"}}));
+    cluster.lab.policy("shop.yaml", &shop());
+    let outsider = cluster.lab.outsider("outsider", "");
+    outsider.serve(&[80]);
+    let first = cluster.agent_in("first");
+    let other = cluster.lab.process_in(&pod::cgroup(Driver::Systemd, &pod::uid("other")), "other", "");
+    tried(&[is_refused(&other, Udp(80), &outsider)]).end(|| first.dump());
+    drop(first);
+    // The next version of it is another pod, and what the first one left in force knows nothing of it.
+    let second = cluster.agent_in("second");
+    cluster.server.put(&NAMESPACE, json!({"metadata": {"name": "shop"}}));
+    let db = cluster.pod(Driver::Systemd, "db");
+    cluster.tell("shop", &db, json!({"app": "db"}));
+    knows(&second, "pod:shop/db");
+    tried(&[is_refused(&other, Udp(80), &outsider)]).end(|| second.dump());
 }
 
 /// Has the node translate `from` to `to`, as kube-proxy does.

@@ -102,6 +102,9 @@ impl Place {
     /// As [`Party::NAME`].
     pub const NAME: u32 = Party::NAME;
 
+    /// The host's own processes.
+    pub const HOST: Self = Self { workload: 0, identity: IDENTITY_WORLD, flags: 0 };
+
     const FLAGS: u32 = Self::SCOPE | Self::SCOPE_DENIES | Self::STRICT_SOURCE;
 
     const IDENTITY: u64 = (1 << 30) - 1;

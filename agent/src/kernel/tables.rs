@@ -47,6 +47,8 @@ pub struct Tables {
     lengths: Lengths,
     services: Mirror<Frontend, Backends>,
     cgroups: Mirror<u64, Place>,
+    /// The agent's own cgroup.
+    exempt: Option<u64>,
     interfaces: Mirror<u32, Place>,
     identities: Mirror<IdentityKey, Identity, IdentityTable>,
     /// Identities of the copy in force that nobody has had since the last change.
@@ -95,6 +97,7 @@ impl Tables {
             cidrs,
             services: Mirror::open(pins, "SERVICES")?,
             cgroups: Mirror::open(pins, "CGROUPS")?,
+            exempt: None,
             interfaces: Mirror::open(pins, "INTERFACES")?,
             identities: Mirror::open(pins, "IDENTITIES")?,
             unused: HashSet::new(),
@@ -105,6 +108,18 @@ impl Tables {
             hits: open(pins, "RULE_HITS")?,
             policy: None,
         })
+    }
+
+    /// Has a cgroup that the tables don't know be the host's own, now and whatever [`Self::apply`] is told: the agent's.
+    ///
+    /// # Errors
+    /// [`KernelError::Full`], [`KernelError::Map`].
+    pub fn exempt(&mut self, cgroup: u64) -> Result<(), KernelError> {
+        self.exempt = Some(cgroup);
+        if !self.cgroups.content().contains_key(&cgroup) {
+            self.cgroups.set_all([(cgroup, Place::HOST)])?;
+        }
+        Ok(())
     }
 
     /// The highest number of a workload, and the numbers of identities, that an earlier agent left in the maps.
@@ -401,7 +416,7 @@ impl Tables {
         let before = self.writes();
         let added = self.add(contents);
         let taken = first_error([
-            self.cgroups.retain(|cgroup| contents.cgroups.contains_key(cgroup)),
+            self.cgroups.retain(|cgroup| contents.cgroups.contains_key(cgroup) || self.exempt == Some(*cgroup)),
             self.interfaces.retain(|interface| contents.interfaces.contains_key(interface)),
             self.addresses.retain(|address| contents.addresses.contains_key(address)),
             self.cidrs.retain(|key| contents.cidrs.contains_key(key)),

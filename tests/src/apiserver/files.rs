@@ -1,7 +1,7 @@
 //! What a client needs to find: a kubeconfig, a token, the certificate of the authority.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,11 +20,13 @@ pub(super) const FIRST_TOKEN: &str = "token-1";
 #[derive(Debug)]
 pub(super) struct Files {
     directory: TempDir,
+    /// The server's.
+    address: IpAddr,
 }
 
 impl Files {
-    pub(super) fn new() -> Self {
-        let files = Self { directory: tempfile::tempdir().expect("a place for temporary files") };
+    pub(super) fn new(address: IpAddr) -> Self {
+        let files = Self { directory: tempfile::tempdir().expect("a place for temporary files"), address };
         files.write("namespace", "bulkhead");
         files
     }
@@ -63,7 +65,7 @@ impl Files {
         let key = KeyPair::generate().expect("a key");
         self.write("ca.crt", &authority.self_signed(&key).expect("a certificate").pem());
         let issuer = Issuer::new(authority, key);
-        let names = ["127.0.0.1", "localhost"].map(str::to_owned);
+        let names = [self.address.to_string(), "localhost".to_owned()];
         let key = KeyPair::generate().expect("a key");
         let certificate =
             CertificateParams::new(names).expect("names").signed_by(&key, &issuer).expect("a certificate");
