@@ -241,7 +241,7 @@ extern "C" fn party_of_prefix(high: u64, low: u64) -> u64 {
 extern "C" fn backends_of(high: u64, low: u64, service: u32) -> u32 {
     let frontend = Frontend { address: Address::from_halves([high, low]), service: PortIndex(service) };
     // SAFETY: entries are 8 bytes, copied out at once; an entry that is being replaced is read old or new.
-    unsafe { SERVICES.get(&frontend) }.map_or(0, |backends| backends.pack())
+    unsafe { SERVICES.get(frontend) }.map_or(0, |backends| backends.pack())
 }
 
 /// The rules as a function of its own: with scalars for arguments the verifier walks through it once, whoever calls.

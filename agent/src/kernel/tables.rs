@@ -12,8 +12,10 @@
 //! Without a change of policy only the last step is needed, and the generation then grows by two: the same copy holds, and
 //! flows are judged again.
 
+mod entries;
+mod held;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,8 +33,9 @@ use super::pin::Pins;
 use super::shared::Shared;
 use crate::config::failsafe::FailsafePort;
 use crate::desired::patch::Patch;
-use crate::desired::{Contents, Held, Lengths};
+use crate::desired::{Contents, Lengths};
 use crate::policy::compile::CompiledPolicy;
+use entries::{copied, first_error, removed, renumbered, written};
 
 /// The agent's hand on the maps. There is one.
 pub struct Tables {
@@ -459,36 +462,6 @@ impl Tables {
     }
 }
 
-impl Held for Tables {
-    fn address(&self, address: &Address) -> Option<Party> {
-        self.addresses.content().get(address).copied()
-    }
-
-    fn addresses(&self) -> impl Iterator<Item = (Address, Party)> {
-        self.addresses.content().iter().map(|(address, party)| (*address, *party))
-    }
-
-    fn prefix(&self, prefix: &PrefixKey) -> Option<Party> {
-        self.lengths.covering(self.cidrs.content(), *prefix)
-    }
-
-    fn cgroup(&self, id: u64) -> Option<Place> {
-        self.cgroups.content().get(&id).copied()
-    }
-
-    fn interface(&self, index: u32) -> Option<Place> {
-        self.interfaces.content().get(&index).copied()
-    }
-
-    fn backends(&self, frontend: &Frontend) -> Option<Backends> {
-        self.services.content().get(frontend).copied()
-    }
-
-    fn meaning(&self, identity: u32) -> Option<Identity> {
-        self.identities.content().get(&IdentityKey { identity, copy: self.generation & 1 }).copied()
-    }
-}
-
 /// The whole of `FAILSAFE`.
 #[must_use]
 pub fn failsafe_words(ports: &[FailsafePort]) -> Vec<u64> {
@@ -498,37 +471,6 @@ pub fn failsafe_words(ports: &[FailsafePort]) -> Vec<u64> {
         words[word as usize] |= 1 << bit;
     }
     words
-}
-
-/// Entries under their new numbers and otherwise as they were, with the old number.
-fn renumbered<K: Copy + Eq + Hash, V>(
-    old: &HashMap<K, V>,
-    new: &HashMap<K, V>,
-    number: impl Fn(&V) -> u32,
-    with: impl Fn(&V, u32) -> V,
-) -> Vec<(K, V, u32)> {
-    let both = new.iter().filter_map(|(key, entry)| Some((*key, entry, old.get(key)?)));
-    both.map(|(key, entry, old)| (key, with(old, number(entry)), number(old))).collect()
-}
-
-fn first_error<const N: usize>(results: [Result<bool, KernelError>; N]) -> Result<(), KernelError> {
-    results.into_iter().try_for_each(|result| result.map(drop))
-}
-
-fn written<'a, K: Copy + 'a, V: Copy + 'a>(
-    entries: impl IntoIterator<Item = (&'a K, &'a Option<V>)>,
-) -> impl Iterator<Item = (K, V)> {
-    entries.into_iter().filter_map(|(key, value)| Some((*key, (*value)?)))
-}
-
-fn removed<'a, K: Copy + 'a, V: 'a>(
-    entries: impl IntoIterator<Item = (&'a K, &'a Option<V>)>,
-) -> impl Iterator<Item = K> {
-    entries.into_iter().filter(|(_, value)| value.is_none()).map(|(key, _)| *key)
-}
-
-fn copied<K: Copy, V: Copy>(entries: &HashMap<K, V>) -> impl Iterator<Item = (K, V)> {
-    entries.iter().map(|(key, value)| (*key, *value))
 }
 
 /// Opens a pinned map as its type.

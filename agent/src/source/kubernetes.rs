@@ -1,6 +1,6 @@
 //! The Kubernetes source: pods, namespaces, nodes and services, by word of the API server.
 //!
-//! Each kind is listed in pages and watched from there on; [`follow`] says how. Objects are read one by one into just what
+//! Each kind is listed in pages and watched from there on; `follow` says how. Objects are read one by one into just what
 //! is told of them and let go: nothing of a pod, a namespace or a node is kept here, of services what joins them with
 //! their back ends. While the server can't be reached nothing is told, so the last known state stays in force.
 

@@ -1,5 +1,7 @@
 //! A small world in memory: four workloads, the host, and everybody else; a policy made rule by rule.
 
+mod lru;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
@@ -13,6 +15,7 @@ use crate::packet::build::{Ip, Transport};
 use crate::packet::{Network, Packet, parse, plain};
 use crate::tables::Tables;
 use crate::track::FlowCell;
+use lru::Lru;
 
 /// A party of the stories, by the last byte of its address.
 pub(super) type Who = u8;
@@ -431,31 +434,6 @@ impl Tables for World {
 
     fn remember_fragment(&self, key: &FragmentKey, fragment: &Fragment) {
         self.fragments.borrow_mut().insert(*key, *fragment);
-    }
-}
-
-/// Flows in the order of their use, the last one last.
-#[derive(Default)]
-struct Lru(Vec<(FlowKey, &'static FlowCell)>);
-
-impl Lru {
-    fn get(&mut self, key: &FlowKey) -> Option<&'static FlowCell> {
-        let place = self.0.iter().position(|(of, _)| of == key)?;
-        let entry = self.0.remove(place);
-        self.0.push(entry);
-        Some(entry.1)
-    }
-
-    /// The one that was used longest ago gives way.
-    fn insert(&mut self, key: &FlowKey, flow: &Flow, room: usize) -> bool {
-        if room == 0 || self.get(key).is_some() {
-            return false;
-        }
-        if self.0.len() >= room {
-            self.0.remove(0);
-        }
-        self.0.push((*key, Box::leak(Box::new(FlowCell::new(*flow)))));
-        true
     }
 }
 
