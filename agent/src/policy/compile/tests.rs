@@ -80,7 +80,7 @@ fn the_groups_of_a_workload_add_up_and_the_first_rule_gives_its_name() {
 #[test]
 fn only_rules_of_local_subjects_take_slots() {
     let cidr = |index: u32| Peer::Cidr(IpNet::from(std::net::IpAddr::from(index.to_be_bytes())));
-    let remote = group(2, vec![rule(&(0..65_534).map(cidr).collect::<Vec<_>>(), None)], None);
+    let remote = group(2, vec![rule(&(0..65_533).map(cidr).collect::<Vec<_>>(), None)], None);
     let compiled = compile_all(vec![group(1, vec![rule(&[PEER], None)], None), remote.clone()], &[&[1]]);
     assert_eq!(compiled.slots.len(), 1);
 
