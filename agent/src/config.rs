@@ -19,6 +19,9 @@ pub const DEFAULT_ADMIN: &str = "/run/bulkhead/admin.sock";
 /// Where bpffs is mounted, unless told otherwise.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
 
+/// Where the agents of a cluster are, unless told otherwise.
+pub const DEFAULT_NAMESPACE: &str = "bulkhead-system";
+
 /// Options of `bulkhead run`.
 #[derive(Args, Clone, Debug)]
 pub struct RunOptions {
@@ -66,6 +69,17 @@ pub struct RunOptions {
         value_parser = NonEmptyStringValueParser::new()
     )]
     pub node_name: Option<String>,
+
+    /// The namespace in which the agents of a cluster say what is in force on their nodes, each in a Lease of its own
+    #[arg(
+        long,
+        env = "BULKHEAD_NAMESPACE",
+        hide_env_values = true,
+        value_name = "NAME",
+        default_value = DEFAULT_NAMESPACE,
+        value_parser = namespace
+    )]
+    pub namespace: String,
 
     /// Where bpffs is mounted; programs and maps are pinned in its directory `bulkhead`
     #[arg(long, env = "BULKHEAD_BPFFS", hide_env_values = true, value_name = "PATH", default_value = DEFAULT_BPFFS)]
@@ -191,6 +205,15 @@ impl RunOptions {
             names => Ok(Uplinks::Named(names.to_vec())),
         }
     }
+}
+
+/// The name of a namespace: a DNS label (RFC 1123).
+fn namespace(text: &str) -> Result<String, String> {
+    let is_name = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    if (1..=63).contains(&text.len()) && text.chars().all(is_name) && !text.starts_with('-') && !text.ends_with('-') {
+        return Ok(text.to_owned());
+    }
+    Err("write the name of a namespace: up to 63 of a-z, 0-9 and `-`, such as bulkhead-system".to_owned())
 }
 
 /// How long an idle flow is remembered.

@@ -34,7 +34,7 @@ use crate::view::{FlowRule, GroupsView, StatusView, WorkloadView};
 use crate::workload::SourceKind;
 use crate::workload::registry::{Registry, Touched};
 
-pub use loaded::{Loaded, OfObjects, PolicyLoad};
+pub use loaded::{InForce, Loaded, OfObjects, PolicyLoad, Receipt};
 
 /// How often the loop turns without events: failures are tried again, and the health check hears from it.
 const TICK: Duration = Duration::from_secs(1);
@@ -313,6 +313,7 @@ impl Controller {
         };
         if *policy == *self.policy && self.problems == standing && self.failures.is_empty() {
             tracing::debug!("the policy files say what is in force already");
+            self.objects.receipt.give();
             return;
         }
         self.registry.declare(&policy);
@@ -338,6 +339,7 @@ impl Controller {
 
     fn refuse(&mut self, problems: Vec<String>) {
         self.refusals += 1;
+        self.objects.receipt = Receipt::default();
         self.audience.metrics.policy_refused(problems.len());
         for problem in &problems {
             tracing::error!(target: "bulkhead::policy", problem, "the policy files are refused, and the policy in force stays");
@@ -436,9 +438,12 @@ impl Controller {
         self.failures.push(text);
     }
 
-    fn tell_health(&self) {
+    fn tell_health(&mut self) {
         match self.failures.first() {
-            None => self.audience.health.set_ready(),
+            None => {
+                self.audience.health.set_ready();
+                self.objects.receipt.give();
+            }
             Some(failure) => self.audience.health.set_not_ready(failure.clone()),
         }
     }

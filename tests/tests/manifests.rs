@@ -198,8 +198,24 @@ const ASKED: [(&str, &str, &[&str]); 5] = [
     ("patch", "bulkhead.dev", &["addressgroups/status", "guardrails/status", "securitygroups/status"]),
 ];
 
+/// What it asks for in its own namespace.
+const ASKED_AT_HOME: (&[&str], &str) = (&["create", "get", "list", "patch"], "coordination.k8s.io/leases");
+
+/// Every verb that a role grants, with what it is granted for.
+fn granted(role: &Value) -> BTreeSet<String> {
+    let mut granted = BTreeSet::new();
+    for rule in role["rules"].as_array().expect("a list") {
+        for group in strings(&rule["apiGroups"]) {
+            for resource in strings(&rule["resources"]) {
+                granted.extend(strings(&rule["verbs"]).iter().map(|verb| format!("{verb} {group}/{resource}")));
+            }
+        }
+    }
+    granted
+}
+
 #[test]
-fn the_agent_may_read_what_it_asks_for_and_write_nothing_but_status() {
+fn the_agent_may_read_what_it_asks_for_and_write_nothing_but_status_and_its_leases() {
     let mut expected = BTreeSet::new();
     for (verb, group, resources) in ASKED {
         let verbs: &[&str] = if verb == "list" { &["get", "list", "watch"] } else { &["patch"] };
@@ -208,21 +224,22 @@ fn the_agent_may_read_what_it_asks_for_and_write_nothing_but_status() {
         }
     }
     let base = base();
-    let mut allowed = BTreeSet::new();
-    for rule in base["ClusterRole/bulkhead"]["rules"].as_array().expect("a list") {
-        for group in strings(&rule["apiGroups"]) {
-            for resource in strings(&rule["resources"]) {
-                allowed.extend(strings(&rule["verbs"]).iter().map(|verb| format!("{verb} {group}/{resource}")));
-            }
-        }
+    assert_eq!(granted(&base["ClusterRole/bulkhead"]), expected);
+    let (verbs, resource) = ASKED_AT_HOME;
+    let expected = verbs.iter().map(|verb| format!("{verb} {resource}")).collect();
+    assert_eq!(granted(&base["Role/bulkhead"]), expected, "in its own namespace");
+    let home = &base["DaemonSet/bulkhead"]["metadata"]["namespace"];
+    for kind in ["Role", "RoleBinding"] {
+        assert_eq!(&base[&format!("{kind}/bulkhead")]["metadata"]["namespace"], home);
     }
-    assert_eq!(allowed, expected);
     let defined = base.values().filter(|it| it["kind"] == "CustomResourceDefinition");
     let defined: BTreeSet<String> = defined.map(|it| it["spec"]["names"]["plural"].to_string()).collect();
     assert_eq!(defined, ASKED[3].2.iter().map(|it| format!("{it:?}")).collect(), "kinds of bulkhead.dev");
-    let account = &base["ClusterRoleBinding/bulkhead"]["subjects"][0];
-    assert_eq!(account["name"], base["DaemonSet/bulkhead"]["spec"]["template"]["spec"]["serviceAccountName"]);
-    assert_eq!(account["namespace"], base["ServiceAccount/bulkhead"]["metadata"]["namespace"]);
+    for binding in ["ClusterRoleBinding/bulkhead", "RoleBinding/bulkhead"] {
+        let account = &base[binding]["subjects"][0];
+        assert_eq!(account["name"], base["DaemonSet/bulkhead"]["spec"]["template"]["spec"]["serviceAccountName"]);
+        assert_eq!(account["namespace"], base["ServiceAccount/bulkhead"]["metadata"]["namespace"]);
+    }
 }
 
 #[test]

@@ -1,96 +1,24 @@
 //! Policy from the Kubernetes API: from objects on a server to a policy, and back as their status.
 
+#[path = "policy_objects/agent.rs"]
+mod agent;
+#[path = "policy_objects/in_force.rs"]
+mod in_force;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead::controller::{Event, PolicyLoad};
-use bulkhead::metrics::kubernetes::KubernetesMetrics;
-use bulkhead::source::kubernetes::{Access, Options, Pace, watch};
-use bulkhead::source::policy_objects::PolicyObjects;
 use bulkhead_tests::apiserver::{ApiServer, Asked, End, Fault, NETWORK_POLICY, NODE, Resource, Verb, What};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch as watching};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
+
+use agent::Agent;
 
 const SECURITY_GROUP: Resource = Resource::new("bulkhead.dev", "v1alpha1", "securitygroups", "SecurityGroup");
 const GUARDRAIL: Resource = Resource::new("bulkhead.dev", "v1alpha1", "guardrails", "Guardrail");
 const ADDRESS_GROUP: Resource = Resource::new("bulkhead.dev", "v1alpha1", "addressgroups", "AddressGroup");
 /// Two turns of an agent's writer, and what it takes to start.
 const PATIENCE: Duration = Duration::from_secs(40);
-
-/// An agent's source, and the policy that it told of last.
-struct Agent {
-    events: mpsc::Receiver<Event>,
-    last: Option<PolicyLoad>,
-    loads: usize,
-    stop: watching::Sender<bool>,
-}
-
-impl Agent {
-    fn start(server: &ApiServer, node: &str) -> Self {
-        let (sender, events) = mpsc::channel(1_024);
-        let (stop, stopped) = watching::channel(false);
-        let pace = Pace {
-            first_wait: Duration::from_millis(20),
-            longest_wait: Duration::from_millis(200),
-            relist_spread: Duration::from_millis(50),
-            page: 3,
-            ..Pace::default()
-        };
-        let objects = PolicyObjects::new(&[]).expect("no files");
-        let options = Options {
-            access: Access::Kubeconfig(server.kubeconfig()),
-            node_name: node.to_owned(),
-            pace,
-            policies: Some(objects.clone()),
-        };
-        tokio::spawn(objects.watch(sender.clone(), stopped.clone()));
-        tokio::spawn(watch(options, KubernetesMetrics::default(), sender, stopped));
-        Self { events, last: None, loads: 0, stop }
-    }
-
-    /// Listens until the groups are these.
-    async fn until(&mut self, groups: &[&str]) {
-        let end = Instant::now() + PATIENCE;
-        while self.groups().is_none_or(|names| names != groups) {
-            match timeout_at(end, self.events.recv()).await {
-                Ok(Some(event)) => self.take(event),
-                other => panic!("never {groups:?} but {:?}: {other:?}", self.groups()),
-            }
-        }
-    }
-
-    /// Listens for this long; says how many policies came.
-    async fn during(&mut self, time: Duration) -> usize {
-        let (before, end) = (self.loads, Instant::now() + time);
-        while let Ok(Some(event)) = timeout_at(end, self.events.recv()).await {
-            self.take(event);
-        }
-        self.loads - before
-    }
-
-    fn take(&mut self, event: Event) {
-        if let Event::Policy(load) = event {
-            self.last = Some(load);
-            self.loads += 1;
-        }
-    }
-
-    fn groups(&self) -> Option<Vec<&str>> {
-        let policy = self.last.as_ref()?.result.as_ref().expect("objects are never refused as a whole");
-        Some(policy.groups.iter().map(|group| group.name.as_str()).collect())
-    }
-
-    fn refused(&self) -> Vec<String> {
-        self.last.iter().flat_map(|load| load.objects.refused.keys()).map(ToString::to_string).collect()
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.stop.send_replace(true);
-    }
-}
 
 fn group(name: &str, spec: Value) -> Value {
     json!({"metadata": {"name": name}, "spec": spec})
@@ -163,7 +91,7 @@ async fn until_said(server: &ApiServer, reasons: &[(&str, &str)]) {
 }
 
 fn patches(asked: &[Asked]) -> usize {
-    asked.iter().filter(|asked| asked.verb == Verb::Patch).count()
+    asked.iter().filter(|asked| asked.verb == Verb::Patch && asked.plural == SECURITY_GROUP.plural).count()
 }
 
 #[tokio::test]

@@ -1,12 +1,16 @@
 //! What a load of the policy tells.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
+
+use tokio::sync::watch;
 
 use super::Controller;
 use crate::policy::model::PolicySet;
 use crate::policy::objects::{ObjectName, Refusal};
 use crate::policy::problem::Problem;
+use crate::source::policy_objects::Mark;
 
 /// The outcome of reading the policy files.
 #[derive(Debug)]
@@ -43,6 +47,34 @@ pub struct OfObjects {
     pub refused: BTreeMap<ObjectName, Refusal>,
     /// Problems of the files since they were right: what is in force has them as they were then.
     pub standing: Vec<Problem>,
+    /// Is given back once the policy is in force.
+    pub receipt: Receipt,
+}
+
+/// The objects that are in force as they were written.
+pub type InForce = Arc<BTreeSet<Mark>>;
+
+/// Says which objects are in force as they were written, once they are.
+#[derive(Clone, Debug, Default)]
+pub struct Receipt(Option<(watch::Sender<Option<InForce>>, InForce)>);
+
+impl Receipt {
+    /// `objects` will be in force, and `told` hears of it then.
+    #[must_use]
+    pub const fn new(told: watch::Sender<Option<InForce>>, objects: InForce) -> Self {
+        Self(Some((told, objects)))
+    }
+
+    /// They are in force. Said once, whoever calls again.
+    pub fn give(&mut self) {
+        if let Some((told, objects)) = self.0.take() {
+            told.send_if_modified(|known| {
+                let differs = known.as_ref() != Some(&objects);
+                *known = Some(objects);
+                differs
+            });
+        }
+    }
 }
 
 impl Controller {

@@ -15,7 +15,10 @@ pub const WORKLOADS: [&str; 5] = ["endpointslices", "namespaces", "nodes", "pods
 /// Kinds of objects that are policy.
 pub const POLICIES: [&str; 4] = ["addressgroups", "guardrails", "networkpolicies", "securitygroups"];
 
-/// Every kind.
+/// The objects that tell what is in force on which node: asked for and written now and then.
+pub const REPORTS: &str = "leases";
+
+/// Every kind that is followed.
 fn kinds() -> impl Iterator<Item = &'static str> {
     WORKLOADS.into_iter().chain(POLICIES)
 }
@@ -32,15 +35,24 @@ pub enum Verb {
     List,
     /// A watch.
     Watch,
+    /// One object.
+    Get,
+    /// A new object.
+    Create,
+    /// A change of one object, or of its status.
+    Patch,
 }
 
 impl Verb {
-    const ALL: [Self; 2] = [Self::List, Self::Watch];
+    const ALL: [Self; 5] = [Self::List, Self::Watch, Self::Get, Self::Create, Self::Patch];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::List => "list",
             Self::Watch => "watch",
+            Self::Get => "get",
+            Self::Create => "create",
+            Self::Patch => "patch",
         }
     }
 }
@@ -164,7 +176,7 @@ impl Default for KubernetesMetrics {
             objects: valid(IntGaugeVec::new(objects, &["kind"])),
             requests: counter(
                 "bulkhead_kubernetes_requests_total",
-                "Requests to the API server: pages of lists, and watches.",
+                "Requests to the API server, by what was asked for; `list` counts pages.",
                 &["kind", "verb"],
             ),
             received: counter(
@@ -178,8 +190,8 @@ impl Default for KubernetesMetrics {
                 &["kind", "reason"],
             ),
         };
-        for kind in kinds() {
-            metrics.objects.with_label_values(&[kind]);
+        kinds().for_each(|kind| drop(metrics.objects.with_label_values(&[kind])));
+        for kind in kinds().chain([REPORTS]) {
             metrics.received.with_label_values(&[kind]);
             for verb in Verb::ALL {
                 metrics.requests.with_label_values(&[kind, verb.as_str()]);

@@ -16,7 +16,7 @@ use super::problem::Problem;
 use super::validate::network_policy::{PREFIX, node};
 use super::validate::{PolicyFile, group_id, read_in_part};
 use blame::Blame;
-pub use object::{ApiObject, Condition, NotAnObject, ObjectKind, ObjectName};
+pub use object::{ApiObject, Condition, Counted, NotAnObject, ObjectKind, ObjectName};
 
 /// Texts of objects in which nothing was wrong when they were last judged.
 pub type Accepted = BTreeMap<ObjectName, Arc<str>>;

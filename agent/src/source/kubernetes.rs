@@ -20,22 +20,24 @@ mod trouble;
 mod wire;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use futures::FutureExt;
 use futures::future::{OptionFuture, join_all};
 use tokio::sync::{mpsc, watch};
 
 use crate::controller::Event;
 use crate::metrics::kubernetes::{KubernetesMetrics, POLICIES, WORKLOADS};
 use crate::policy::objects::ObjectKind;
-use crate::source::policy_objects::{PolicyObjects, status};
+use crate::source::policy_objects::PolicyObjects;
+use crate::source::policy_objects::status::{self, Writer};
 use crate::source::{Change, NodeFact, Told};
 use crate::surface::stopped;
 
 pub use client::Access;
 pub use pace::Pace;
+pub(in crate::source) use pace::{once_or_twice, up_to};
+pub(in crate::source) use trouble::Trouble;
 
 use client::Connection;
 use cluster::{Namespaces, Nodes};
@@ -56,14 +58,16 @@ pub struct Options {
     pub pace: Pace,
     /// Who is told of policy objects; `None` where files alone count.
     pub policies: Option<PolicyObjects>,
+    /// Where the agents say what is in force on their nodes.
+    pub namespace: String,
 }
 
 /// Where requests go, what is counted of them, and who is told.
 #[derive(Debug)]
-struct Server {
-    connection: Arc<Connection>,
+pub(in crate::source) struct Server {
+    connection: Connection,
     metrics: KubernetesMetrics,
-    pace: Pace,
+    pub(in crate::source) pace: Pace,
     events: mpsc::Sender<Event>,
 }
 
@@ -79,7 +83,7 @@ pub async fn watch(
     if policies.is_some() {
         metrics.started(&POLICIES);
     }
-    let connection = Arc::new(Connection::new(options.access));
+    let connection = Connection::new(options.access);
     let server = Server { connection, metrics, pace: options.pace, events: events.clone() };
     let pods = Pods { node_name: options.node_name.clone() };
     let nodes = watch::Sender::default();
@@ -88,12 +92,8 @@ pub async fn watch(
     let balanced = || balanced.lock().unwrap_or_else(PoisonError::into_inner);
     let services = |news: News| news.into_iter().map(Change::Services).collect();
     let statuses = policies.clone().map(|objects| {
-        let connection = Arc::clone(&server.connection);
-        let client = move || {
-            let connection = Arc::clone(&connection);
-            async move { connection.client().await.map(|(_, client)| client) }.boxed()
-        };
-        status::write(objects, options.node_name, nodes.subscribe(), client, stop.clone())
+        let (node, namespace) = (options.node_name, options.namespace);
+        status::write(Writer { objects, node, namespace, nodes: nodes.subscribe(), server: &server }, stop.clone())
     });
     let policies =
         policies.iter().flat_map(|policies| ObjectKind::ALL.map(|kind| (policies, Policies(kind)))).collect::<Vec<_>>();
@@ -103,7 +103,7 @@ pub async fn watch(
             follow(&Namespaces, &server, |told| vec![Change::Namespaces(told)]),
             follow(&pods, &server, |told| vec![Change::Pods(told)]),
             follow(&Nodes, &server, |told| {
-                nodes.send_modify(|names| note_nodes(names, &told));
+                nodes.send_if_modified(|names| note_nodes(names, &told));
                 vec![Change::Nodes(told)]
             }),
             follow(&Services, &server, |told| services(balanced().tell_services(told))),
@@ -124,11 +124,14 @@ pub async fn watch(
     }
 }
 
-/// The names of all nodes.
-fn note_nodes(names: &mut BTreeSet<String>, told: &Told<NodeFact>) {
+/// Notes the names of all nodes; says whether they are others than before.
+fn note_nodes(names: &mut BTreeSet<String>, told: &Told<NodeFact>) -> bool {
     match told {
-        Told::All(all) => *names = all.iter().map(|node| node.name.clone()).collect(),
-        Told::One(node) => drop(names.insert(node.name.clone())),
-        Told::Gone(name) => drop(names.remove(name)),
+        Told::All(all) => {
+            let all = all.iter().map(|node| node.name.clone()).collect();
+            std::mem::replace(names, all) != *names
+        }
+        Told::One(node) => names.insert(node.name.clone()),
+        Told::Gone(name) => names.remove(name),
     }
 }

@@ -3,6 +3,7 @@
 //! Whatever can't be had stays as it was: objects while the API server is away, files while they are refused. Who follows the
 //! API tells of its objects with [`PolicyObjects::tell`].
 
+mod sketch;
 pub mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,13 +15,15 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
-use crate::controller::{Event, Loaded, OfObjects, PolicyLoad};
+use crate::controller::{Event, InForce, Loaded, OfObjects, PolicyLoad, Receipt};
 use crate::policy::load::load_files;
 use crate::policy::objects::{Accepted, ApiObject, ObjectKind, ObjectName, Refusal, judge_with_objects};
 use crate::policy::problem::Problem;
 use crate::policy::validate::PolicyFile;
 use crate::source::Told;
 use crate::surface::stopped;
+
+pub use sketch::Mark;
 
 /// Changes that come so close to one another are judged at once.
 const DEBOUNCE: Duration = Duration::from_millis(100);
@@ -40,6 +43,8 @@ struct Shared {
     /// The kinds of which everything was told once.
     listed: watch::Sender<BTreeSet<ObjectKind>>,
     verdicts: watch::Sender<Arc<Verdicts>>,
+    /// Which custom resources are in force as they were written; `None` until that is known.
+    in_force: watch::Sender<Option<InForce>>,
 }
 
 #[derive(Debug, Default)]
@@ -76,9 +81,14 @@ impl PolicyObjects {
     pub fn new(paths: &[PathBuf]) -> Result<Self, Vec<Problem>> {
         let files = if paths.is_empty() { Vec::new() } else { load_files(paths)? };
         let known = Mutex::new(Known { files, ..Known::default() });
-        let (listed, verdicts) = (watch::Sender::default(), watch::Sender::default());
-        let last = Mutex::default();
-        Ok(Self(Arc::new(Shared { known, last, changed: Notify::new(), listed, verdicts })))
+        Ok(Self(Arc::new(Shared {
+            known,
+            last: Mutex::default(),
+            changed: Notify::new(),
+            listed: watch::Sender::default(),
+            verdicts: watch::Sender::default(),
+            in_force: watch::Sender::default(),
+        })))
     }
 
     /// Takes word of the API on objects of `kind`. A kind that is not installed has none.
@@ -122,7 +132,7 @@ impl PolicyObjects {
                 let refused = self.0.verdicts.borrow().refused.clone();
                 return Loaded {
                     result: Err(problems),
-                    objects: OfObjects { order: last.order, refused, standing: Vec::new() },
+                    objects: OfObjects { order: last.order, refused, ..OfObjects::default() },
                 };
             }
         }
@@ -142,11 +152,15 @@ impl PolicyObjects {
         let judged = judge_with_objects(&files, &objects, &last.accepted);
         last.order += 1;
         last.accepted = judged.accepted;
+        let as_written = objects.iter().filter(|object| object.name.kind.has_status());
+        let as_written = as_written.filter(|object| !judged.refused.contains_key(&object.name));
+        let as_written = as_written.map(|object| Mark::of(&object.name, &object.uid, object.generation)).collect();
+        let receipt = Receipt::new(self.0.in_force.clone(), Arc::new(as_written));
         let of_object = |object: ApiObject| (object.name, (object.uid, object.generation));
         let verdicts =
             Verdicts { judged: objects.into_iter().map(of_object).collect(), refused: judged.refused.clone() };
         self.0.verdicts.send_replace(Arc::new(verdicts));
-        let objects = OfObjects { order: last.order, refused: judged.refused, standing };
+        let objects = OfObjects { order: last.order, refused: judged.refused, standing, receipt };
         Loaded { result: Ok(judged.policy), objects }
     }
 
@@ -160,7 +174,7 @@ impl PolicyObjects {
     /// The objects that have a status of Bulkhead's.
     fn custom_resources(&self) -> Vec<ApiObject> {
         let known = lock(&self.0.known);
-        known.objects.values().filter(|object| object.name.kind != ObjectKind::NetworkPolicy).cloned().collect()
+        known.objects.values().filter(|object| object.name.kind.has_status()).cloned().collect()
     }
 
     /// Judges whenever objects changed, and tells of the outcome, until `stop` turns true or nobody listens any more.

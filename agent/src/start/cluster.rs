@@ -23,7 +23,8 @@ pub(super) fn source(options: &RunOptions, policies: PolicyObjects) -> Result<Op
             .to_owned(),
     };
     tracing::info!(node = node_name, "pods of this node are local");
-    Ok(Options { access, node_name, pace: Pace::default(), policies: Some(policies) })
+    let namespace = options.namespace.clone();
+    Ok(Options { access, node_name, pace: Pace::default(), policies: Some(policies), namespace })
 }
 
 /// The managed scopes: those that were asked for, and where pods are one that allows, unless something was said of it.

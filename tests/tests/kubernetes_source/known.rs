@@ -56,7 +56,8 @@ impl Known {
     }
 
     pub fn start_with(access: Access, pace: Pace) -> Self {
-        Self::start_as(Options { access, node_name: HERE.to_owned(), pace, policies: None })
+        let namespace = String::new();
+        Self::start_as(Options { access, node_name: HERE.to_owned(), pace, policies: None, namespace })
     }
 
     pub fn start_as(options: Options) -> Self {

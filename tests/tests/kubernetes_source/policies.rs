@@ -26,7 +26,9 @@ async fn policy_objects_are_listed_and_watched_and_a_kind_that_is_not_installed_
     server.fail(Fault::new(What::Status { code: 404, retry_after: None }).of("guardrails").always());
     let policies = PolicyObjects::new(&[]).expect("no files, no problems");
     let access = Access::Kubeconfig(server.kubeconfig());
-    let options = Options { access, node_name: HERE.to_owned(), pace: quick(), policies: Some(policies.clone()) };
+    let namespace = "bulkhead-system".to_owned();
+    let policies_told = Some(policies.clone());
+    let options = Options { access, node_name: HERE.to_owned(), pace: quick(), policies: policies_told, namespace };
     let mut known = Known::start_as(options);
     assert!(policies.listed(Duration::from_secs(20)).await, "each of {:?} is listed, or not there", ObjectKind::ALL);
     known.until_pods(&["x/a"]).await;

@@ -64,9 +64,11 @@ pub const KINDS: [Kind; 3] = [
 ];
 
 /// Columns of every kind, after its own.
-const COLUMNS: [Column; 3] = [
+const COLUMNS: [Column; 5] = [
     ("Accepted", "string", ".status.conditions[?(@.type==\"Accepted\")].status", 0),
     ("Reason", "string", ".status.conditions[?(@.type==\"Accepted\")].reason", 1),
+    ("In force", "integer", ".status.nodesInForce", 0),
+    ("Nodes", "integer", ".status.nodes", 1),
     ("Age", "date", ".metadata.creationTimestamp", 0),
 ];
 
@@ -215,6 +217,16 @@ fn status() -> Value {
                 "type": "integer",
                 "format": "int64",
                 "description": "The generation of the object that the conditions speak of",
+            },
+            "nodesInForce": {
+                "type": "integer",
+                "format": "int32",
+                "description": "On how many nodes all of it is in force as it is written",
+            },
+            "nodes": {
+                "type": "integer",
+                "format": "int32",
+                "description": "How many nodes told what is in force on them when that was counted",
             },
             "conditions": {
                 "type": "array",

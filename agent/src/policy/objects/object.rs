@@ -37,6 +37,12 @@ impl ObjectKind {
         }
     }
 
+    /// Whether its objects have a status of Bulkhead's.
+    #[must_use]
+    pub fn has_status(self) -> bool {
+        self != Self::NetworkPolicy
+    }
+
     /// The version of the API that the agent asks for.
     #[must_use]
     pub const fn api_version(self) -> &'static str {
@@ -93,6 +99,8 @@ pub struct ApiObject {
     pub created: String,
     /// What its status says, where it says anything.
     pub condition: Option<Condition>,
+    /// On how many nodes its status says that it is in force, where it does.
+    pub counted: Option<Counted>,
     /// As problems name it.
     pub(super) path: Arc<PathBuf>,
     /// What of it says anything to a policy, as JSON.
@@ -119,6 +127,7 @@ impl ApiObject {
             generation: metadata["generation"].as_i64().unwrap_or_default(),
             created: text("creationTimestamp").unwrap_or_default(),
             condition: Condition::of(&object["status"]),
+            counted: Counted::of(&object["status"]),
             path: Arc::new(PathBuf::from(format!("{KUBERNETES}{name}"))),
             text: escaped(&said(kind, object).to_string()).into(),
             name,
@@ -147,6 +156,26 @@ fn escaped(json: &str) -> String {
         }
     }
     text
+}
+
+/// How far an object is in force, as its status says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Nodes on which all of it is in force as it was written.
+    pub in_force: u32,
+    /// Nodes that tell what is in force on them.
+    pub nodes: u32,
+}
+
+impl Counted {
+    /// The fields' names.
+    pub const FIELDS: [&str; 2] = ["nodesInForce", "nodes"];
+
+    fn of(status: &Value) -> Option<Self> {
+        let [in_force, nodes] =
+            Self::FIELDS.map(|field| status[field].as_u64().and_then(|count| count.try_into().ok()));
+        Some(Self { in_force: in_force?, nodes: nodes? })
+    }
 }
 
 /// The condition `Accepted` of an object's status.

@@ -21,6 +21,27 @@ pub struct Pace {
     pub answer: Duration,
     /// Objects in a page of a list.
     pub page: u32,
+    /// How often an agent says again what is in force on its node, up to a quarter later; thrice as long it counts.
+    pub renew: Duration,
+    /// How often it does at most, where that changes. See also [`Self::between_reports`].
+    pub report: Duration,
+    /// How often what they say is counted at most; five times as long where nothing seems to have changed.
+    pub count: Duration,
+}
+
+/// Reports of all agents together, in a second: a hundred.
+const REPORT: Duration = Duration::from_millis(10);
+
+impl Pace {
+    /// How often each of so many agents tells what is in force at most.
+    pub(in crate::source) fn between_reports(&self, nodes: usize) -> Duration {
+        self.report.max(Self::spread(nodes))
+    }
+
+    /// Over what time they tell of what they all see at once.
+    pub(in crate::source) fn spread(nodes: usize) -> Duration {
+        REPORT.saturating_mul(u32::try_from(nodes).unwrap_or(u32::MAX))
+    }
 }
 
 impl Default for Pace {
@@ -33,6 +54,9 @@ impl Default for Pace {
             silence: Duration::from_secs(180),
             answer: Duration::from_secs(60),
             page: 500,
+            renew: Duration::from_secs(120),
+            report: Duration::from_secs(10),
+            count: Duration::from_secs(60),
         }
     }
 }
@@ -63,12 +87,12 @@ impl Backoff {
 }
 
 /// Some time from this to twice this.
-pub(super) fn once_or_twice(time: Duration) -> Duration {
+pub(in crate::source) fn once_or_twice(time: Duration) -> Duration {
     time + up_to(time)
 }
 
 /// Some time up to this.
-pub(super) fn up_to(time: Duration) -> Duration {
+pub(in crate::source) fn up_to(time: Duration) -> Duration {
     // Every `RandomState` has other keys; nothing here needs better chance.
     #[expect(clippy::cast_possible_truncation, reason = "as many bits as are wanted")]
     let chance = RandomState::new().hash_one(()) as u32;

@@ -8,7 +8,7 @@ use crate::metrics::kubernetes::Reason;
 
 /// What went wrong.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(in crate::source) enum Trouble {
     /// The server says no.
     Status {
         /// The HTTP status.
@@ -27,6 +27,11 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
+    /// Whether what was asked for is not there.
+    pub(in crate::source) const fn is_missing(&self) -> bool {
+        matches!(self, Self::Status { code: 404, .. })
+    }
+
     /// For the metric.
     pub(super) fn reason(&self) -> Reason {
         match self {
@@ -72,8 +77,8 @@ impl std::fmt::Display for Trouble {
             }
             Self::Status { code: 403, message, .. } => write!(
                 formatter,
-                "the API server does not allow it (403 {message}): grant the agent's account list and watch, as \
-                 docs/kubernetes.md says"
+                "the API server does not allow it (403 {message}): grant the agent's account what \
+                 docs/kubernetes.md lists"
             ),
             Self::Status { code, message, .. } => write!(formatter, "the API server answers {code} {message}"),
             Self::Access(error) => write!(formatter, "no way to the API server: {error:#}"),

@@ -6,8 +6,9 @@ use anyhow::{Context, anyhow};
 use form_urlencoded::Serializer;
 use http_body_util::BodyExt;
 use hyper::header::RETRY_AFTER;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use kube::client::Body;
+use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::metrics::kubernetes::{KubernetesMetrics, Verb};
@@ -25,14 +26,19 @@ pub(super) async fn ask(
     verb: Verb,
     parameters: &[(&str, &str)],
 ) -> Result<Answer, Trouble> {
-    let (number, client) = server.connection.client().await.map_err(Trouble::Access)?;
     let query = Serializer::new(String::new()).extend_pairs(kind.selectors()).extend_pairs(parameters).finish();
     let request = Request::get(format!("{}?{query}", kind.path())).header("accept", "application/json");
     let request = request.body(Body::empty()).map_err(|error| Trouble::Access(error.into()))?;
-    server.metrics.requested(kind.name(), verb);
+    send(server, kind.name(), verb, request).await
+}
+
+/// Sends a request about a kind.
+async fn send(server: &Server, kind: &'static str, verb: Verb, request: Request<Body>) -> Result<Answer, Trouble> {
+    let (number, client) = server.connection.client().await.map_err(Trouble::Access)?;
+    server.metrics.requested(kind, verb);
     let answer = match timeout(server.pace.answer, client.send(request)).await {
         Ok(Ok(response)) => {
-            let answer = Answer { response, metrics: server.metrics.clone(), kind: kind.name(), rest: Vec::new() };
+            let answer = Answer { response, metrics: server.metrics.clone(), kind, rest: Vec::new() };
             answer.checked(server.pace.answer).await
         }
         Ok(Err(error)) => Err(Trouble::Connection(error.into())),
@@ -42,6 +48,38 @@ pub(super) async fn ask(
         server.connection.distrust(number).await;
     }
     answer
+}
+
+impl Server {
+    /// Asks for what is neither listed nor watched all the time, or has something written.
+    pub(in crate::source) async fn request(
+        &self,
+        kind: &'static str,
+        verb: Verb,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Vec<u8>, Trouble> {
+        let asked = async {
+            let (method, content) = match verb {
+                Verb::Get | Verb::List | Verb::Watch => (Method::GET, ""),
+                Verb::Patch => (Method::PATCH, "application/merge-patch+json"),
+                Verb::Create => (Method::POST, "application/json"),
+            };
+            let mut request = Request::builder().method(method).uri(path).header("accept", "application/json");
+            if body.is_some() {
+                request = request.header("content-type", content);
+            }
+            let body = body.map(|body| Body::from(body.to_string().into_bytes())).unwrap_or_else(Body::empty);
+            let request = request.body(body).map_err(|error| Trouble::Access(error.into()))?;
+            send(self, kind, verb, request).await?.whole(self.pace.answer).await
+        };
+        asked.await.inspect_err(|trouble| {
+            // What is not there is made, or was not asked for in vain.
+            if !trouble.is_missing() {
+                self.metrics.failed(kind, trouble.reason());
+            }
+        })
+    }
 }
 
 /// An answer that is not read yet.

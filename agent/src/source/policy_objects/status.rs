@@ -1,24 +1,29 @@
-//! The status of custom resources: what the agents make of them, written by one agent each.
+//! The status of custom resources: what the agents make of them, written by one agent each, and on how many nodes they are in
+//! force, counted by one.
 //!
 //! Nobody leads. The nodes' order by a hash of node and object says whose turn it is: the first writes what it finds whenever the
 //! status says otherwise. The others only see to it that a new generation gets any status at all: each waits for longer than
 //! the one before it, and the first that lives ends the waiting of all. So an object costs one write for each change, whatever
-//! the number of agents, and no agent has to know which others live.
+//! the number of agents. Who counts ([`count`]) knows which agents live, and stands in for first ones that don't.
+
+mod count;
+mod lease;
+mod report;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use futures::future::BoxFuture;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
-use kube::{Client, core::GroupVersionKind};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::PolicyObjects;
+use super::sketch::hash;
+use crate::metrics::kubernetes::Verb;
 use crate::policy::document::crd;
-use crate::policy::objects::{ApiObject, Condition, ObjectName, Refusal};
+use crate::policy::objects::{ApiObject, Condition, Counted, ObjectName, Refusal};
+use crate::source::kubernetes::{Server, Trouble};
 use crate::surface::stopped;
 
 /// How often an agent looks for objects whose status it has to write; none is written more often.
@@ -30,35 +35,61 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Longest message, in characters: Kubernetes' own conditions have 32,768 at most, and everyone who watches gets it.
 const LONGEST: usize = 1_024;
 
-/// Writes statuses until `stop` turns true. `node` is this host's name among `nodes`, `client` how to reach the API now.
-pub async fn write(
-    objects: PolicyObjects,
-    node: String,
-    nodes: watch::Receiver<BTreeSet<String>>,
-    client: impl Fn() -> BoxFuture<'static, anyhow::Result<Client>>,
-    stop: watch::Receiver<bool>,
-) {
-    let writing = async {
+/// An agent that writes.
+#[derive(Debug)]
+pub(in crate::source) struct Writer<'a> {
+    /// What it knows.
+    pub(in crate::source) objects: PolicyObjects,
+    /// This host's name among `nodes`.
+    pub(in crate::source) node: String,
+    /// The nodes of the cluster.
+    pub(in crate::source) nodes: watch::Receiver<BTreeSet<String>>,
+    /// Where the agents say what is in force on their nodes.
+    pub(in crate::source) namespace: String,
+    /// Where it writes.
+    pub(in crate::source) server: &'a Server,
+}
+
+/// Writes statuses, and what is in force on this node, until `stop` turns true.
+pub(in crate::source) async fn write(writer: Writer<'_>, stop: watch::Receiver<bool>) {
+    let writing = async { tokio::join!(writer.verdicts(), report::report(&writer), count::count(&writer)) };
+    tokio::select! {
+        _never = writing => {}
+        () = stopped(stop) => {}
+    }
+}
+
+impl Writer<'_> {
+    /// Writes what became of objects.
+    async fn verdicts(&self) {
         // Agents that start together don't ask together.
-        sleep(TURN.mul_f64(f64::from(u16::try_from(hash(&node, "") % 1_000).unwrap_or_default()) / 1_000.0)).await;
+        sleep(TURN.mul_f64(f64::from(u16::try_from(hash(&self.node, "") % 1_000).unwrap_or_default()) / 1_000.0)).await;
         let mut turns = interval(TURN);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut waiting = Waiting::default();
         loop {
             turns.tick().await;
-            let due = waiting.due(Instant::now(), &node, &nodes.borrow(), &objects);
+            let due = waiting.due(Instant::now(), &self.node, &self.nodes.borrow(), &self.objects);
             for (object, wanted) in due {
-                let written = async { patch(&client().await?, &object, &wanted).await }.await;
-                if let Err(error) = written {
-                    tracing::warn!(object = %object.name, "its status can't be written, next attempt in {TURN:?}: {error:#}");
-                }
+                self.say(&object, &wanted).await;
                 sleep(PAUSE).await;
             }
         }
-    };
-    tokio::select! {
-        () = writing => {}
-        () = stopped(stop) => {}
+    }
+
+    /// Writes what became of an object.
+    async fn say(&self, object: &ApiObject, wanted: &Condition) {
+        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default().to_string();
+        if let Err(error) = self.patch(object, &status(object, wanted, &now)).await {
+            tracing::warn!(object = %object.name, "its status can't be written, next attempt in {TURN:?}: {error}");
+        }
+    }
+
+    async fn patch(&self, object: &ApiObject, patch: &Value) -> Result<(), Trouble> {
+        let kind = crd::KINDS.iter().find(|kind| kind.kind == object.name.kind.as_str());
+        let plural = kind.expect("only custom resources have a status").plural;
+        let path = format!("/apis/{}/{plural}/{}/status", object.name.kind.api_version(), object.name.name);
+        self.server.request(plural, Verb::Patch, &path, Some(patch)).await.map(drop)
     }
 }
 
@@ -75,20 +106,10 @@ impl Waiting {
         nodes: &BTreeSet<String>,
         objects: &PolicyObjects,
     ) -> Vec<(ApiObject, Condition)> {
-        let verdicts = objects.0.verdicts.borrow().clone();
-        let known = objects.custom_resources();
-        self.0.retain(|name, _| known.iter().any(|object| object.name == *name));
+        let unsaid = unsaid(objects);
+        self.0.retain(|name, _| unsaid.iter().any(|(object, _)| object.name == *name));
         let mut due = Vec::new();
-        for object in known {
-            // What was not judged yet has its turn once it is.
-            if verdicts.judged.get(&object.name) != Some(&(object.uid.clone(), object.generation)) {
-                continue;
-            }
-            let wanted = condition(&object, &verdicts.refused);
-            if object.condition.as_ref().is_some_and(|said| said.says_the_same(&wanted)) {
-                self.0.remove(&object.name);
-                continue;
-            }
+        for (object, wanted) in unsaid {
             let is_settled = object.condition.as_ref().is_some_and(|said| said.generation >= object.generation);
             let (generation, since) = self.0.entry(object.name.clone()).or_insert((object.generation, now));
             if is_settled || *generation != object.generation {
@@ -106,21 +127,26 @@ impl Waiting {
     }
 }
 
+/// The objects whose status is not what this agent would say, with what that is.
+fn unsaid(objects: &PolicyObjects) -> Vec<(ApiObject, Condition)> {
+    let verdicts = objects.0.verdicts.borrow().clone();
+    let unsaid = objects.custom_resources().into_iter().filter_map(|object| {
+        // What was not judged yet has its turn once it is.
+        if verdicts.judged.get(&object.name) != Some(&(object.uid.clone(), object.generation)) {
+            return None;
+        }
+        let wanted = condition(&object, &verdicts.refused);
+        let is_said = object.condition.as_ref().is_some_and(|said| said.says_the_same(&wanted));
+        (!is_said).then_some((object, wanted))
+    });
+    unsaid.collect()
+}
+
 /// How many of `nodes` come before `node` for an object. One that is not among them comes last.
 fn turn(node: &str, nodes: &BTreeSet<String>, uid: &str) -> u32 {
     let own = (nodes.contains(node), hash(node, uid));
     let before = nodes.iter().filter(|other| other.as_str() != node && (true, hash(other, uid)) > own).count();
     u32::try_from(before).unwrap_or(u32::MAX)
-}
-
-/// The same on every host: 64-bit FNV-1a (RFC 9923), and the finalizer of MurmurHash3, as FNV's upper bits say little of the last
-/// bytes.
-fn hash(node: &str, uid: &str) -> u64 {
-    let bytes = node.bytes().chain([0]).chain(uid.bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    let mixed = (hash ^ hash >> 33_u64).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    let mixed = (mixed ^ mixed >> 33_u64).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    mixed ^ mixed >> 33_u64
 }
 
 /// What an object's condition shall say.
@@ -141,32 +167,22 @@ fn condition(object: &ApiObject, refused: &BTreeMap<ObjectName, Refusal>) -> Con
 /// The status, as a merge patch. An object that was made anew meanwhile has another UID, and the API server refuses.
 fn status(object: &ApiObject, wanted: &Condition, now: &str) -> Value {
     let same = object.condition.as_ref().filter(|said| said.accepted == wanted.accepted && !said.since.is_empty());
-    json!({
-        "metadata": {"uid": object.uid},
-        "status": {
+    let mut status = json!({
+        "observedGeneration": wanted.generation,
+        "conditions": [{
+            "type": Condition::TYPE,
+            "status": if wanted.accepted { "True" } else { "False" },
+            "reason": wanted.reason,
+            "message": wanted.message,
             "observedGeneration": wanted.generation,
-            "conditions": [{
-                "type": Condition::TYPE,
-                "status": if wanted.accepted { "True" } else { "False" },
-                "reason": wanted.reason,
-                "message": wanted.message,
-                "observedGeneration": wanted.generation,
-                "lastTransitionTime": same.map_or(now, |said| said.since.as_str()),
-            }],
-        },
-    })
-}
-
-async fn patch(client: &Client, object: &ApiObject, wanted: &Condition) -> anyhow::Result<()> {
-    let kind = crd::KINDS.iter().find(|kind| kind.kind == object.name.kind.as_str());
-    let kind = kind.expect("only custom resources have a status");
-    let (group, version) = crd::group_and_version();
-    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind.kind), kind.plural);
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-    let now = Timestamp::from_second(Timestamp::now().as_second())?.to_string();
-    let patch = Patch::Merge(status(object, wanted, &now));
-    api.patch_status(&object.name.name, &PatchParams::default(), &patch).await?;
-    Ok(())
+            "lastTransitionTime": same.map_or(now, |said| said.since.as_str()),
+        }],
+    });
+    if object.condition.as_ref().is_none_or(|said| said.generation != wanted.generation) {
+        // What was counted was another generation.
+        status[Counted::FIELDS[0]] = 0.into();
+    }
+    json!({"metadata": {"uid": object.uid}, "status": status})
 }
 
 #[cfg(test)]

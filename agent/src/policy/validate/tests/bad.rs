@@ -230,7 +230,10 @@ fn peers_are_one_thing_each_and_exist() {
         ("{group: '100'}", (8, "no SecurityGroup is named `100`", "100 without quotes")),
         ("{addresses: offices}", (12, "no AddressGroup is named `offices`", "define it")),
         ("{addresses: web}", (12, "no AddressGroup is named `web`", "write `{group: web}`")),
-        ("{entity: word}", (9, "`entity` must be `world`, `host` or `remote-host`, not `word`", "did you mean `world`?")),
+        (
+            "{entity: word}",
+            (9, "`entity` must be `world`, `host` or `remote-host`, not `word`", "did you mean `world`?"),
+        ),
         ("{}", (0, "this entry of `from` names nobody", "{group: NAME}")),
         ("{group: web, entity: host}", (21, "both `group` and `entity`", "two entries")),
     ] {
