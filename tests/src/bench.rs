@@ -7,9 +7,11 @@
 //! - [`side`]: the labs that those two compare, one a way of enforcement
 //! - [`load`]: what makes the load and counts it
 //! - [`agent`]: the agent's memory and start
+//! - [`cluster`]: the agent on a node of a large cluster
 //! - [`scale`]: large policies and many addresses
 
 pub mod agent;
+pub mod cluster;
 pub mod denied;
 pub mod harness;
 pub mod load;

@@ -3,6 +3,7 @@
 //! The demo and the bench use the same lab.
 //!
 //! - [`apiserver`]: a server of the Kubernetes API, for one test
+//! - [`crowd`]: a cluster with a hundred thousand pods, seen from one node
 //! - [`model`]: what a policy means, written apart from the implementation
 //! - [`soak`]: what must hold on the worst day, for as long as one likes
 //! - [`world`]: random worlds and what happens in them
@@ -12,6 +13,7 @@ pub mod apiserver;
 pub mod bench;
 pub mod case;
 pub mod check;
+pub mod crowd;
 pub mod document;
 pub mod equivalence;
 pub mod frame;

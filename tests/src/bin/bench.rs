@@ -3,19 +3,20 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bulkhead_tests::bench::{Effort, Figure, agent, denied, programs, scale, sockets};
+use bulkhead_tests::bench::{Effort, Figure, agent, cluster, denied, programs, scale, sockets};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
 
 type Measure = fn(Effort) -> Result<Vec<Figure>>;
 
 /// What is measured, in this order.
-const PARTS: [(&str, Measure); 5] = [
+const PARTS: [(&str, Measure); 6] = [
     ("programs", |_| programs::measure()),
     ("sockets", sockets::measure),
     ("denied", denied::measure),
     ("agent", agent::measure),
     ("scale", scale::measure),
+    ("cluster", |_| cluster::measure()),
 ];
 
 /// Measures Bulkhead against its targets. Exit code 1 where one is missed.
