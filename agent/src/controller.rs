@@ -40,6 +40,8 @@ pub use loaded::{InForce, Loaded, OfObjects, PolicyLoad, Receipt};
 const TICK: Duration = Duration::from_secs(1);
 /// Events taken at once before the maps are written.
 const BATCH: usize = 1_024;
+/// Workloads that are gone keep their names until there are so many of them, and more than others.
+const FORMER: usize = 8_192;
 
 /// Everything that can happen to the agent.
 #[derive(Debug)]
@@ -453,7 +455,7 @@ impl Controller {
         sizes.insert("tombstones", self.numbers.tombstones.len() as u64);
         self.kernel.readings.note(sizes, self.numbers.rules.end());
         self.audience.metrics.set_groups(self.policy.groups.len());
-        self.audience.metrics.set_workloads(&by_source(state));
+        self.audience.metrics.set_workloads(&state.by_source);
     }
 
     /// The names of everything that has a number.
@@ -483,21 +485,16 @@ impl Controller {
         Names { workloads: workloads.collect(), rules: rules.collect() }
     }
 
-    /// The names of what was touched. A workload that is gone keeps its name until everything is named anew: events of its
-    /// last packets may still come.
+    /// The names of what was touched. A workload that is gone keeps its name for a while: events of its last packets may still
+    /// come.
     fn rename(&self, state: &State, touched: &Touched, names: &mut Names) {
-        for (workload, member) in touched.workloads.iter().filter_map(|name| state.workloads.get(name)) {
+        for (workload, member) in touched.workloads.iter().filter_map(|name| state.workloads.get(name.as_str())) {
             let groups = self.policy.groups.iter().filter(|group| member.groups.contains(&group.id));
             let groups = groups.map(|group| group.name.clone()).collect();
             names.workloads.insert(member.number, Named { name: workload.name.clone(), groups });
         }
+        if names.workloads.len() > FORMER + 2 * state.workloads.len() {
+            names.workloads.retain(|number, _| state.is_somebody(*number));
+        }
     }
-}
-
-fn by_source(state: &State) -> BTreeMap<SourceKind, u64> {
-    let mut count = BTreeMap::new();
-    for (workload, _) in state.workloads.values() {
-        *count.entry(workload.source).or_default() += 1;
-    }
-    count
 }

@@ -24,7 +24,7 @@ use crate::policy::compile::{CompiledPolicy, GroupSet, TooLarge};
 use crate::policy::model::{Peer, PolicySet};
 use crate::workload::cluster::Cluster;
 use crate::workload::identity::Holding;
-use crate::workload::{CgroupRef, Workload};
+use crate::workload::{CgroupRef, SourceKind, Workload};
 use cover::Cover;
 use meaning::{Claim, Claims, Meanings, claims};
 use members::Members;
@@ -152,8 +152,10 @@ pub struct State {
     members: Arc<Members>,
     cover: Arc<Cover>,
     /// Every workload, by name.
-    pub workloads: BTreeMap<String, (Workload, Member)>,
-    by_number: HashMap<u32, String>,
+    pub workloads: BTreeMap<Arc<str>, (Workload, Member)>,
+    /// How many of them each source told of.
+    pub by_source: BTreeMap<SourceKind, u64>,
+    by_number: HashMap<u32, Arc<str>>,
     /// Where each service is that somebody stands behind.
     frontends: HashMap<String, Vec<Frontend>>,
     /// What deserves attention.
@@ -276,12 +278,14 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
         let identity = assignment.number(holding);
         contents.cidrs.insert(*key, Party { identity, workload: 0, flags: 0 });
     }
-    let mut workloads = BTreeMap::new();
+    let mut workloads = Vec::with_capacity(inputs.workloads.len());
+    let mut by_source = BTreeMap::new();
     for ((workload, groups), holding) in inputs.workloads.iter().zip(&groups).zip(&places) {
         let number = number_of(workload, numbers);
         let identity = holding.as_ref().map_or(IDENTITY_WORLD, |holding| assignment.number(holding));
         let member = Member { groups: groups.clone(), number, identity };
-        workloads.insert(workload.name.clone(), (workload.clone(), member));
+        *by_source.entry(workload.source).or_default() += 1;
+        workloads.push((workload.name.clone(), (workload.clone(), member)));
         if holding.is_some() {
             let owns =
                 |address: &Address| contents.addresses.get(address).is_some_and(|party| party.workload == number);
@@ -299,6 +303,8 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
     contents.identities = assignment.meanings;
     contents.identities.insert(IDENTITY_WORLD, meanings.of_entity(Peer::World));
     numbers.retain(inputs.workloads);
+    // Made in one piece, the tree has no gaps.
+    let workloads: BTreeMap<_, _> = workloads.into_iter().collect();
     let by_number = workloads.iter().map(|(name, (_, member))| (member.number, name.clone())).collect();
     let state = State {
         policy: inputs.policy.clone(),
@@ -306,6 +312,7 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
         members,
         cover,
         workloads,
+        by_source,
         by_number,
         frontends,
         warnings,

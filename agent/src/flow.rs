@@ -22,7 +22,7 @@ pub struct Names {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named {
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
     /// Names of its groups.
     pub groups: Vec<String>,
 }

@@ -15,6 +15,7 @@ mod restart;
 pub mod uplink;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::workload::Labels;
@@ -96,8 +97,8 @@ pub struct PodFact {
     /// What its cgroup is named by: its UID, or for a static pod the hash that the kubelet knows it by
     /// (annotation `kubernetes.io/config.hash` of its mirror).
     pub uid: String,
-    /// Its own labels, whatever they say.
-    pub labels: Labels,
+    /// Its own labels, whatever they say. Shared by all that have the same: a list has a hundred thousand pods.
+    pub labels: Arc<Labels>,
     /// Its own addresses (all of `podIPs`); none yet, or none ever with the node's network.
     pub addresses: Vec<IpAddr>,
     /// Whether it is on this host.

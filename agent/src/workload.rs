@@ -3,6 +3,7 @@
 pub mod alias;
 pub mod cluster;
 pub mod identity;
+pub mod interned;
 pub mod registry;
 pub mod selector;
 
@@ -69,8 +70,8 @@ impl SourceKind {
 /// A workload as it stands now: what all sources together know of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
-    /// Unique on the host: a document's name, `cgroup:PATH`, `interface:NAME` or `pod:NAMESPACE/NAME`.
-    pub name: String,
+    /// Unique on the host: a document's name, `cgroup:PATH`, `interface:NAME` or `pod:NAMESPACE/NAME`. Shared by all who keep it.
+    pub name: Arc<str>,
     /// Who told of it first.
     pub source: SourceKind,
     /// Labels of all sources; a document's win over discovered ones. Shared by all that have the same.

@@ -86,22 +86,23 @@ impl Crowd {
         address(number)
     }
 
-    /// So many pods come each second and as many go, for that long. Returns how many of each, and the last that came.
+    /// So many pods come each second and as many go, for that long. Returns how many of each, the last that came, and when.
     ///
     /// # Panics
     /// The time is too short for one.
-    pub fn churn(&mut self, a_second: u32, time: Duration) -> (usize, IpAddr) {
+    pub fn churn(&mut self, a_second: u32, time: Duration) -> (usize, IpAddr, Instant) {
         let (began, mut turns, mut last) = (Instant::now(), 0, None);
         while began.elapsed() < time {
             let due = (began.elapsed().as_secs_f64() * f64::from(a_second)) as usize;
             while turns < due {
                 self.goes();
-                last = Some(self.comes());
+                last = Some((self.comes(), Instant::now()));
                 turns += 1;
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        (turns, last.expect("at least one came"))
+        let (last, at) = last.expect("at least one came");
+        (turns, last, at)
     }
 
     /// The addresses of all pods that exist, oldest first.

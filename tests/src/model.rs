@@ -79,6 +79,7 @@ pub use rules::{RuleName, Ruling};
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bulkhead::config::failsafe::FailsafePort;
 use bulkhead::policy::model::PolicySet;
@@ -129,7 +130,7 @@ pub struct Model {
     /// Addresses that have left their workload, and that nobody has since.
     left: Vec<IpAddr>,
     /// How often a workload of each name has come since the start.
-    arrivals: BTreeMap<String, u32>,
+    arrivals: BTreeMap<Arc<str>, u32>,
     flows: Vec<Flow>,
     fragments: Vec<Packet>,
 }

@@ -121,9 +121,17 @@ pub fn world(random: &mut Random, stage: &Stage) -> World {
         let cgroup = Some(random.pick(&stage.inner).clone());
         let mut addresses = vec![ip("10.0.0.9"), ip("fd00::9")];
         addresses.retain(|_| random.chance(70));
-        let name = "nested8".to_owned();
+        let name = "nested8".into();
         let (source, labels, addresses) = (SourceKind::File, labels(random), addresses.into());
-        world.workloads.push(Workload { name, source, labels, cgroup, interface: None, addresses, local: true });
+        world.workloads.push(Workload {
+            name: name.into(),
+            source,
+            labels,
+            cgroup,
+            interface: None,
+            addresses,
+            local: true,
+        });
     }
     world.denies_midstream = random.chance(40);
     if random.chance(50) {
@@ -167,7 +175,7 @@ pub fn world_without_scopes(random: &mut Random, stage: &Stage) -> World {
         }
         addresses.sort();
         workloads.push(Workload {
-            name: format!("{kind}{number}"),
+            name: format!("{kind}{number}").into(),
             source: SourceKind::File,
             labels: labels(random),
             cgroup: cgroup.map(|index: usize| stage.cgroups[index].clone()),

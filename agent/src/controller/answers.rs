@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 
 use bulkhead_ebpf::abi::Direction;
 
-use super::{Controller, Query, by_source};
+use super::{Controller, Query};
 use crate::desired::Member;
 use crate::kernel::Readings;
 use crate::policy::compile::RulePlace;
@@ -49,7 +49,9 @@ impl Controller {
                 .chain(self.idle_groups())
                 .collect(),
             attachments: self.kernel.attachments.views(),
-            workloads: self.state.iter().flat_map(by_source).map(|(kind, n)| (kind.as_str().to_owned(), n)).collect(),
+            workloads: (self.state.iter().flat_map(|state| &state.by_source).filter(|(_, count)| **count > 0))
+                .map(|(source, count)| (source.as_str().to_owned(), *count))
+                .collect(),
             groups: self.policy.groups.len() as u64,
             rules: self.policy.groups.iter().map(|group| rules_of(group).count() as u64).sum(),
             guardrails: self.policy.guardrails.len() as u64,
@@ -85,7 +87,7 @@ impl Controller {
     fn workloads(&self) -> Vec<WorkloadView> {
         let names: BTreeMap<_, _> = self.policy.groups.iter().map(|group| (group.id, &group.name)).collect();
         let view = |(workload, member): &(Workload, Member)| WorkloadView {
-            name: workload.name.clone(),
+            name: workload.name.to_string(),
             source: workload.source,
             labels: workload.labels.as_ref().clone(),
             groups: member.groups.iter().filter_map(|id| names.get(id).map(|name| (*name).clone())).collect(),
@@ -112,7 +114,7 @@ impl Controller {
         let mut members: BTreeMap<GroupId, Vec<String>> = BTreeMap::new();
         for (workload, member) in self.members() {
             for group in &member.groups {
-                members.entry(*group).or_default().push(workload.name.clone());
+                members.entry(*group).or_default().push(workload.name.to_string());
             }
         }
         let mut of_group = |group: &SecurityGroup| GroupView {

@@ -123,7 +123,7 @@ impl<'a> Meanings<'a> {
                 // Only what holds for all of them is safe to say of the address; what is denied to one of them is denied.
                 let shared = |group: &_| claimants.iter().all(|claimant| groups[*claimant].contains(group));
                 let common: GroupSet = groups[claimants[0]].iter().filter(|group| shared(group)).copied().collect();
-                let names: Vec<&str> = claimants.iter().map(|claimant| workloads[*claimant].name.as_str()).collect();
+                let names: Vec<&str> = claimants.iter().map(|claimant| &*workloads[*claimant].name).collect();
                 warnings.push(format!(
                     "address {address} is claimed by {}: as a peer it has only the groups that all of them share; give each \
                      its own address",

@@ -15,7 +15,7 @@ use crate::workload::identity::Identities;
 /// Numbers that outlive a single computation.
 #[derive(Debug, Default)]
 pub struct Numbers {
-    workloads: HashMap<String, u32>,
+    workloads: HashMap<Arc<str>, u32>,
     last_workload: u32,
     /// Numbers of rules.
     pub rules: RuleNumbers,
@@ -68,12 +68,12 @@ impl Numbers {
     }
 
     /// The number of a workload; never 0, never another's, not even a former one's.
-    pub fn workload(&mut self, name: &str) -> u32 {
+    pub fn workload(&mut self, name: &Arc<str>) -> u32 {
         if let Some(number) = self.workloads.get(name) {
             return *number;
         }
         self.last_workload = if self.last_workload < MAX_WORKLOAD { self.last_workload + 1 } else { 1 };
-        self.workloads.insert(name.to_owned(), self.last_workload);
+        self.workloads.insert(name.clone(), self.last_workload);
         self.last_workload
     }
 
@@ -121,8 +121,8 @@ impl Numbers {
     /// Forgets the numbers of workloads that are gone.
     pub(super) fn retain(&mut self, workloads: &[Workload]) {
         if self.workloads.len() > workloads.len() {
-            let names: HashSet<&str> = workloads.iter().map(|workload| workload.name.as_str()).collect();
-            self.workloads.retain(|name, _| names.contains(name.as_str()));
+            let names: HashSet<&str> = workloads.iter().map(|workload| &*workload.name).collect();
+            self.workloads.retain(|name, _| names.contains(&**name));
         }
     }
 }

@@ -34,6 +34,12 @@ pub struct Patch {
 pub struct TooWide;
 
 impl State {
+    /// Whether a workload has this number.
+    #[must_use]
+    pub fn is_somebody(&self, number: u32) -> bool {
+        self.by_number.contains_key(&number)
+    }
+
     /// Takes what was touched, and returns the entries that change.
     ///
     /// # Errors
@@ -53,18 +59,20 @@ impl State {
         let mut patcher = Patcher { meanings, registry, numbers, held, patch: Patch::default(), news: Vec::new() };
         let mut addresses: BTreeSet<IpAddr> = touched.host_addresses.clone();
         for name in &touched.workloads {
-            let old = self.workloads.remove(name);
+            let old = self.workloads.remove(name.as_str());
             let new = registry.workload(name);
             if let Some((workload, member)) = &old {
                 addresses.extend(workload.addresses.iter());
                 self.by_number.remove(&member.number);
+                self.by_source.entry(workload.source).and_modify(|count| *count -= 1);
                 patcher.vacate(workload);
             }
             if let Some(workload) = new {
                 addresses.extend(workload.addresses.iter());
                 let member = patcher.settle(self, &workload)?;
-                self.by_number.insert(member.number, name.clone());
-                self.workloads.insert(name.clone(), (workload, member));
+                self.by_number.insert(member.number, workload.name.clone());
+                *self.by_source.entry(workload.source).or_default() += 1;
+                self.workloads.insert(workload.name.clone(), (workload, member));
             } else {
                 patcher.numbers.forget(name);
             }
@@ -143,7 +151,7 @@ impl<H: Held> Patcher<'_, H> {
             return Err(TooWide);
         }
         let holder = before.filter(|party| party.workload != 0).and_then(|party| state.by_number.get(&party.workload));
-        let untouched = holder.filter(|name| !touched.contains(*name)).map(String::as_str);
+        let untouched = holder.map(AsRef::as_ref).filter(|name: &&str| !touched.contains(*name));
         let of_touched = touched.iter().map(String::as_str).filter(|name| {
             state.workloads.get(*name).is_some_and(|(workload, _)| workload.addresses.contains(&address))
         });

@@ -46,7 +46,7 @@ pub(super) fn guardrail(entries: &[Sides<'_>]) -> Guardrail {
 
 pub(super) fn workload(name: &str, app: &str, address: &str, cgroup: Option<u64>) -> Workload {
     Workload {
-        name: name.to_owned(),
+        name: name.into(),
         source: SourceKind::File,
         labels: Arc::new([("app".to_owned(), app.to_owned())].into()),
         cgroup: cgroup.map(|id| CgroupRef { path: name.to_owned(), id }),
@@ -209,8 +209,7 @@ fn a_later_agent_knows_a_workload_again_by_its_name_where_it_was() {
     let same = later(&[other.clone(), web.clone()]);
     assert_eq!((&same.cgroups, &same.addresses), (&before.contents.cgroups, &before.contents.addresses));
     // Somebody else in its place, and the same name in another place.
-    let taken =
-        later(&[Workload { name: "heir".to_owned(), ..web.clone() }, Workload { name: "web".to_owned(), ..other }]);
+    let taken = later(&[Workload { name: "heir".into(), ..web.clone() }, Workload { name: "web".into(), ..other }]);
     assert_eq!((taken.cgroups[&7].workload, taken.addresses[&Address::from(ip("10.0.0.2"))].workload), (3, 3));
     assert_eq!(taken.addresses[&Address::from(ip("10.0.0.3"))].workload, 4);
 }

@@ -85,7 +85,7 @@ pub async fn watch(
     }
     let connection = Connection::new(options.access);
     let server = Server { connection, metrics, pace: options.pace, events: events.clone() };
-    let pods = Pods { node_name: options.node_name.clone() };
+    let pods = Pods::new(options.node_name.clone());
     let nodes = watch::Sender::default();
     // Never held while something is awaited.
     let balanced = Mutex::new(Balanced::default());

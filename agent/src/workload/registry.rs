@@ -5,6 +5,7 @@
 
 mod pods;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -195,11 +196,12 @@ impl Registry {
     /// Merges everything with the documents of the policy in force.
     #[must_use]
     pub fn view(&self) -> View {
-        let declared = self.declared.policy.workloads.iter().map(|one| one.name.clone());
-        let units = self.scopes.iter().flat_map(|scope| self.units_below(scope)).map(|path| format!("{CGROUP}{path}"));
-        let links = self.links.values().map(|link| format!("{INTERFACE}{}", link.name));
-        let pods = self.pods.iter().flat_map(Pods::names).map(|name| format!("{POD}{name}"));
-        let names: BTreeSet<String> = declared.chain(units).chain(links).chain(pods).collect();
+        let declared = self.declared.policy.workloads.iter().map(|one| Cow::from(&one.name));
+        let units = self.scopes.iter().flat_map(|scope| self.units_below(scope));
+        let units = units.map(|path| Cow::from(format!("{CGROUP}{path}")));
+        let links = self.links.values().map(|link| Cow::from(format!("{INTERFACE}{}", link.name)));
+        let pods = self.pods.iter().flat_map(Pods::names).map(|name| Cow::from(&**name));
+        let names: BTreeSet<Cow<'_, str>> = declared.chain(units).chain(links).chain(pods).collect();
         View {
             workloads: names.iter().filter_map(|name| self.workload(name)).collect(),
             host_addresses: self.host_addresses.keys().copied().collect(),
@@ -216,7 +218,7 @@ impl Registry {
         if let Some(path) = name.strip_prefix(CGROUP) {
             return self.unit(path);
         }
-        if let Some(name) = name.strip_prefix(POD) {
+        if name.starts_with(POD) {
             return self.pod(name);
         }
         let link = self.link(name.strip_prefix(INTERFACE)?)?;
@@ -278,7 +280,7 @@ impl Registry {
                 false if is_pods => pods.lost(&uid, path),
                 _ => None,
             };
-            let names = name.map(|name| format!("{POD}{name}")).into_iter().chain(self.declarer(path));
+            let names = name.map(|name| name.to_string()).into_iter().chain(self.declarer(path));
             return Touched { workloads: names.collect(), ..Touched::default() };
         }
         let name = self.declarer(path).or_else(|| self.scope_of(path).map(|_| format!("{CGROUP}{path}")));
@@ -291,13 +293,13 @@ impl Registry {
         declared.map(|index| self.declared.policy.workloads[*index].name.clone())
     }
 
-    fn tell_pods(&mut self, tell: impl FnOnce(&mut Pods) -> BTreeSet<String>) -> Touched {
+    fn tell_pods(&mut self, tell: impl FnOnce(&mut Pods) -> BTreeSet<Arc<str>>) -> Touched {
         let Some(pods) = &mut self.pods else { return Touched::default() };
         let changed = tell(pods);
         if changed.len() > FEW.max(pods.len() / 4) {
             return Touched::everything();
         }
-        let workloads = changed.into_iter().map(|name| format!("{POD}{name}")).collect();
+        let workloads = changed.iter().map(ToString::to_string).collect();
         Touched { workloads, ..Touched::default() }
     }
 
@@ -348,7 +350,7 @@ impl Registry {
             addresses.into_iter().collect()
         };
         Workload {
-            name: one.name.clone(),
+            name: one.name.as_str().into(),
             source: SourceKind::File,
             labels: Arc::new(labels),
             cgroup,
@@ -391,7 +393,7 @@ impl Registry {
         let (parent, name) = path.rsplit_once('/')?;
         let slice = parent.rsplit('/').next().unwrap_or(parent);
         Some(Workload {
-            name: format!("{CGROUP}{path}"),
+            name: format!("{CGROUP}{path}").into(),
             source: SourceKind::Cgroup,
             labels: Arc::new(unit_labels(name, slice)),
             cgroup: Some(CgroupRef { path: path.to_owned(), id }),
@@ -448,7 +450,7 @@ fn labelled_link(link: &LinkFact) -> Option<Workload> {
     let labels = alias::labels(link.alias.as_deref()?)?;
     let addresses: BTreeSet<IpAddr> = link.peer_addresses.iter().copied().collect();
     Some(Workload {
-        name: format!("interface:{}", link.name),
+        name: format!("interface:{}", link.name).into(),
         source: SourceKind::Netlink,
         labels: Arc::new(labels),
         cgroup: None,

@@ -133,8 +133,8 @@ fn single(crowd: &mut Crowd, agent: &Agent, table: &Table) -> Result<Vec<Figure>
 /// A thousand a second.
 fn churned(crowd: &mut Crowd, agent: &Agent, table: &Table) -> Result<Vec<Figure>> {
     let (before, burnt, bytes, applied) = (Instant::now(), cpu(agent)?, crowd.server.bytes_sent(), Applied::of(agent));
-    let (turns, last) = crowd.churn(A_SECOND, CHURN);
-    let (ended, took) = (Instant::now(), before.elapsed());
+    let (turns, last, ended) = crowd.churn(A_SECOND, CHURN);
+    let took = ended - before;
     known(table, last, ended, agent)?;
     let behind = ended.elapsed().as_secs_f64() * 1e3;
     let burnt = (cpu(agent)? - burnt).as_secs_f64() / before.elapsed().as_secs_f64();

@@ -1,6 +1,7 @@
 //! A failing case made small: everything is taken away that it fails without.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bulkhead::policy::model::SecurityGroup;
 
@@ -162,7 +163,7 @@ fn entries(case: &mut Case, fails: &mut impl FnMut(&Case) -> bool) {
 /// Every workload by its name, in all worlds at once.
 fn workloads(case: &mut Case, fails: &mut impl FnMut(&Case) -> bool) {
     let all = worlds(case).flat_map(|world| world.workloads.iter().map(|workload| workload.name.clone()));
-    let names: BTreeSet<String> = all.collect();
+    let names: BTreeSet<Arc<str>> = all.collect();
     for name in names {
         attempt(case, fails, |case| {
             worlds(case).for_each(|world| world.workloads.retain(|workload| workload.name != name));

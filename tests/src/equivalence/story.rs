@@ -78,7 +78,7 @@ fn tell_world(text: &mut String, world: &World) {
             .workloads
             .iter()
             .filter(|workload| group.selector.matches(&workload.labels))
-            .map(|workload| workload.name.as_str())
+            .map(|workload| &*workload.name)
             .collect();
         let _ = writeln!(
             text,

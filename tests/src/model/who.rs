@@ -1,6 +1,7 @@
 //! Who is who: whose rules a spot asks, who holds an address, and whether it is still the same one.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bulkhead::workload::Workload;
 use bulkhead_ebpf::abi::Direction;
@@ -10,7 +11,7 @@ use super::{Model, Packet, Spot};
 /// One workload, from its coming to its going.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Who {
-    name: String,
+    name: Arc<str>,
     /// How many of that name came before it.
     before: u32,
 }

@@ -48,7 +48,7 @@ impl<'a> Changes<'a> {
             // One goes and another one has its place and addresses at once.
             6 if count > 0 => {
                 let former = world.workloads.remove(random.below(count));
-                let mut heir = Workload { name: name(random), labels: labels(random), ..former.clone() };
+                let mut heir = Workload { name: name(random).into(), labels: labels(random), ..former.clone() };
                 if random.chance(30) {
                     heir.addresses = heir.addresses.split_last().map_or_else(Arc::default, |(_, others)| others.into());
                 }
@@ -97,7 +97,7 @@ impl<'a> Changes<'a> {
         let source = SourceKind::File;
         let labels = labels(random);
         somewhere(Workload {
-            name: name(random),
+            name: name(random).into(),
             source,
             labels,
             cgroup,

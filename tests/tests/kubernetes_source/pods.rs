@@ -1,6 +1,7 @@
 //! What is told of pods.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bulkhead::source::PodFact;
 use bulkhead_tests::apiserver::{ApiServer, NAMESPACE, POD};
@@ -23,7 +24,7 @@ async fn everything_that_exists_is_told_at_once_and_then_what_changes() {
     let expected = PodFact {
         name: "shop/p8".into(),
         uid: "uid-p8".into(),
-        labels: [("app".into(), "p8".into())].into(),
+        labels: Arc::new([("app".into(), "p8".into())].into()),
         addresses: vec![IpAddr::from([10, 0, 0, 8])],
         local: true,
     };

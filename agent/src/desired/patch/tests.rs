@@ -108,7 +108,13 @@ fn of_kubernetes(dice: &mut Dice) -> Change {
         3 => Change::Pods(Told::Gone(name)),
         4..=7 => {
             let uid = format!("uid{}", dice.below(4));
-            Change::Pods(Told::One(PodFact { name, uid, labels, addresses: own, local: dice.below(2) == 0 }))
+            Change::Pods(Told::One(PodFact {
+                name,
+                uid,
+                labels: Arc::new(labels),
+                addresses: own,
+                local: dice.below(2) == 0,
+            }))
         }
         8 => Change::Nodes(Told::One(NodeFact { name: format!("node{}", dice.below(2)), addresses: of_node })),
         9 => Change::Services(Told::Gone(name)),
@@ -146,9 +152,9 @@ fn everything(registry: &Registry, policy: &Arc<PolicySet>, numbers: &mut Number
 /// What tables say once numbers are read: who is where, and what that means.
 #[derive(Debug, PartialEq)]
 struct Story {
-    addresses: BTreeMap<String, (Option<String>, u32, Identity)>,
-    cgroups: BTreeMap<u64, (Option<String>, u32, Identity)>,
-    interfaces: BTreeMap<u32, (Option<String>, u32, Identity)>,
+    addresses: BTreeMap<String, (Option<Arc<str>>, u32, Identity)>,
+    cgroups: BTreeMap<u64, (Option<Arc<str>>, u32, Identity)>,
+    interfaces: BTreeMap<u32, (Option<Arc<str>>, u32, Identity)>,
     services: BTreeMap<String, (PortIndex, Identity)>,
 }
 

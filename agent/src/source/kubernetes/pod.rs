@@ -1,16 +1,27 @@
 //! Pods.
 
+use std::sync::{Mutex, PoisonError};
+
 use serde::Deserialize;
 
 use crate::source::PodFact;
 use crate::source::kubernetes::address::address;
 use crate::source::kubernetes::object::{Kind, Metadata};
+use crate::workload::interned::Interned;
 
 /// All pods that have not finished.
 #[derive(Debug)]
 pub(super) struct Pods {
     /// Pods on this node are local.
-    pub(super) node_name: String,
+    node_name: String,
+    labels: Mutex<Interned>,
+}
+
+impl Pods {
+    pub(super) fn new(node_name: String) -> Self {
+        // A list is sorted by name, and who has the same labels has much the same name.
+        Self { node_name, labels: Mutex::new(Interned::of_recent(4_096)) }
+    }
 }
 
 /// A pod, as far as it is read.
@@ -92,7 +103,8 @@ impl Kind for Pods {
             doubts.push("it has no UID".to_owned());
             return None;
         }
-        Some(PodFact { name, uid: uid.unwrap_or_default(), labels: labels.unwrap_or_default(), addresses, local })
+        let labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner).intern(labels.unwrap_or_default());
+        Some(PodFact { name, uid: uid.unwrap_or_default(), labels, addresses, local })
     }
 }
 

@@ -3,11 +3,14 @@
 //! A pod is known once its namespace is: until then it has not all of its labels, and a group that should govern it might not
 //! select it. Its cgroup is there before its first process and before it has an address, so neither waits for the other.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem::replace;
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::source::{NamespaceFact, PodFact, Told};
+use crate::workload::interned::Interned;
 use crate::workload::{CgroupRef, Labels, SourceKind, Workload};
 
 /// Begins the name of a workload that a pod is; namespace, slash and name follow.
@@ -22,10 +25,11 @@ const QOS: [&str; 2] = ["burstable", "besteffort"];
 /// Every pod of the cluster that the API told of, and every pod's cgroup of this host.
 #[derive(Debug, Default)]
 pub(super) struct Pods {
-    pods: BTreeMap<String, Pod>,
+    /// By the name of the workload that each is.
+    pods: BTreeMap<Arc<str>, Pod>,
     namespaces: HashMap<String, Labels>,
     /// Names of local pods.
-    by_uid: HashMap<String, String>,
+    by_uid: HashMap<Box<str>, Arc<str>>,
     /// Paths of pods' cgroups, whether or not the pod is known.
     places: HashMap<String, String>,
     interned: Interned,
@@ -33,34 +37,39 @@ pub(super) struct Pods {
 
 #[derive(Debug, PartialEq, Eq)]
 struct Pod {
-    uid: String,
-    local: bool,
-    own: Arc<Labels>,
-    /// Own and its namespace's; `None` while that is not known.
-    labels: Option<Arc<Labels>>,
+    /// Of a local one: of others nobody asks.
+    uid: Option<Box<str>>,
+    /// Its own, with its namespace's where that is known.
+    labels: Arc<Labels>,
+    is_complete: bool,
     addresses: Arc<[IpAddr]>,
 }
 
 impl Pods {
     /// Takes word on pods, and returns the names of those that changed.
-    pub(super) fn tell(&mut self, told: Told<PodFact>) -> BTreeSet<String> {
+    pub(super) fn tell(&mut self, told: Told<PodFact>) -> BTreeSet<Arc<str>> {
         match told {
             Told::One(fact) => self.put(fact),
-            Told::Gone(name) => self.forget(&name).into_iter().collect(),
+            Told::Gone(name) => self.forget(&format!("{POD}{name}")).into_iter().collect(),
             Told::All(facts) => {
-                let mut changed = BTreeSet::new();
-                let named: HashSet<&str> = facts.iter().map(|fact| fact.name.as_str()).collect();
-                let gone: Vec<String> =
-                    self.pods.keys().filter(|name| !named.contains(name.as_str())).cloned().collect();
-                changed.extend(gone.iter().filter_map(|name| self.forget(name)));
-                changed.extend(facts.into_iter().flat_map(|fact| self.put(fact)));
+                // Made in one piece, the tree has no gaps.
+                let pods: BTreeMap<_, _> = facts.into_iter().map(|fact| self.read(fact)).collect();
+                let by_uid = pods.iter().filter_map(|(name, pod)| Some((pod.uid.clone()?, name.clone()))).collect();
+                let (before, held_before) = (replace(&mut self.pods, pods), replace(&mut self.by_uid, by_uid));
+                let gone = before.keys().filter(|name| !self.pods.contains_key(*name));
+                let differ = self.pods.iter().filter(|(name, pod)| before.get(*name) != Some(pod));
+                let changed = gone.chain(differ.map(|(name, _)| name));
                 changed
+                    .chain(holders(&held_before, &self.by_uid))
+                    .chain(holders(&self.by_uid, &held_before))
+                    .cloned()
+                    .collect()
             }
         }
     }
 
     /// Takes word on namespaces, and returns the names of pods in those that changed.
-    pub(super) fn tell_namespaces(&mut self, told: Told<NamespaceFact>) -> BTreeSet<String> {
+    pub(super) fn tell_namespaces(&mut self, told: Told<NamespaceFact>) -> BTreeSet<Arc<str>> {
         let changed: Vec<String> = match told {
             Told::One(fact) if self.namespaces.get(&fact.name) == Some(&fact.labels) => Vec::new(),
             Told::One(fact) => {
@@ -81,14 +90,14 @@ impl Pods {
     }
 
     /// Notes that a pod's cgroup is there, and returns the pod's name where it is known.
-    pub(super) fn found(&mut self, uid: String, path: &str) -> Option<String> {
-        let name = self.by_uid.get(&uid).cloned();
+    pub(super) fn found(&mut self, uid: String, path: &str) -> Option<Arc<str>> {
+        let name = self.by_uid.get(uid.as_str()).cloned();
         self.places.insert(uid, path.to_owned());
         name
     }
 
     /// Notes that a pod's cgroup is gone, and returns the pod's name where it is known.
-    pub(super) fn lost(&mut self, uid: &str, path: &str) -> Option<String> {
+    pub(super) fn lost(&mut self, uid: &str, path: &str) -> Option<Arc<str>> {
         if self.places.get(uid).is_some_and(|known| known == path) {
             self.places.remove(uid);
         }
@@ -100,8 +109,8 @@ impl Pods {
         self.places.clear();
     }
 
-    /// Names of all pods that are known.
-    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+    /// Names of all pods that are known, as workloads.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.pods.keys()
     }
 
@@ -112,60 +121,71 @@ impl Pods {
 
     /// A pod as a workload; `id_at` is the ID of the cgroup at a path.
     pub(super) fn workload(&self, name: &str, id_at: impl Fn(&str) -> Option<u64>) -> Option<Workload> {
-        let pod = self.pods.get(name)?;
-        let place = self.place(name);
+        let (name, pod) = self.pods.get_key_value(name).filter(|(_, pod)| pod.is_complete)?;
         Some(Workload {
-            name: format!("{POD}{name}"),
+            name: name.clone(),
             source: SourceKind::Kubernetes,
-            labels: pod.labels.clone()?,
-            cgroup: place.and_then(|path| Some(CgroupRef { path: path.clone(), id: id_at(path)? })),
+            labels: pod.labels.clone(),
+            cgroup: self.place(name).and_then(|path| Some(CgroupRef { path: path.clone(), id: id_at(path)? })),
             interface: None,
             addresses: pod.addresses.clone(),
-            local: pod.local,
+            local: pod.uid.is_some(),
         })
     }
 
     /// Where a local pod's cgroup is.
     pub(super) fn place(&self, name: &str) -> Option<&String> {
-        let uid = &self.pods.get(name)?.uid;
-        self.places.get(uid).filter(|_| self.by_uid.get(uid).is_some_and(|holder| holder == name))
+        let uid = &**self.pods.get(name)?.uid.as_ref()?;
+        self.places.get(uid).filter(|_| self.by_uid.get(uid).is_some_and(|holder| **holder == *name))
     }
 
-    fn put(&mut self, fact: PodFact) -> BTreeSet<String> {
-        let own = self.interned.intern(fact.labels);
+    /// The pod that a fact tells of, and its name.
+    fn read(&mut self, fact: PodFact) -> (Arc<str>, Pod) {
         let namespace = fact.name.split_once('/').map_or("", |(namespace, _)| namespace);
-        let labels = self.namespaces.get(namespace).map(|of| merged(&own, namespace, of));
-        let labels = labels.map(|labels| self.interned.intern(labels));
+        let of_namespace = self.namespaces.get(namespace);
+        let is_complete = of_namespace.is_some();
+        let labels = of_namespace.map(|of| self.interned.intern(merged(&fact.labels, namespace, of)));
+        let labels = labels.unwrap_or(fact.labels);
+        let uid = fact.local.then(|| fact.uid.into_boxed_str());
         let addresses: BTreeSet<IpAddr> = fact.addresses.into_iter().collect();
-        let pod = Pod { uid: fact.uid, local: fact.local, own, labels, addresses: addresses.into_iter().collect() };
-        if self.pods.get(&fact.name) == Some(&pod) {
+        let pod = Pod { uid, labels, is_complete, addresses: addresses.into_iter().collect() };
+        (format!("{POD}{}", fact.name).into(), pod)
+    }
+
+    fn put(&mut self, fact: PodFact) -> BTreeSet<Arc<str>> {
+        let (name, pod) = self.read(fact);
+        if self.pods.get(&name) == Some(&pod) {
             return BTreeSet::new();
         }
         // Another one may have had the name.
-        self.forget(&fact.name);
+        self.forget(&name);
         // No two pods have one UID, but who says so is only told so.
-        let former = if pod.local { self.by_uid.insert(pod.uid.clone(), fact.name.clone()) } else { None };
-        self.pods.insert(fact.name.clone(), pod);
-        former.into_iter().chain([fact.name]).collect()
+        let former = pod.uid.clone().and_then(|uid| self.by_uid.insert(uid, name.clone()));
+        self.pods.insert(name.clone(), pod);
+        former.into_iter().chain([name]).collect()
     }
 
-    fn forget(&mut self, name: &str) -> Option<String> {
+    fn forget(&mut self, name: &str) -> Option<Arc<str>> {
         let (name, pod) = self.pods.remove_entry(name)?;
-        if self.by_uid.get(&pod.uid) == Some(&name) {
-            self.by_uid.remove(&pod.uid);
+        if let Some(uid) = &pod.uid
+            && self.by_uid.get(uid) == Some(&name)
+        {
+            self.by_uid.remove(uid);
         }
         Some(name)
     }
 
     /// Gives all pods of a namespace the labels that they have now.
-    fn relabel(&mut self, namespace: &str) -> BTreeSet<String> {
-        let prefix = format!("{namespace}/");
+    fn relabel(&mut self, namespace: &str) -> BTreeSet<Arc<str>> {
+        let prefix = format!("{POD}{namespace}/");
         let of_namespace = self.namespaces.get(namespace);
         let mut changed = BTreeSet::new();
-        for (name, pod) in self.pods.range_mut(prefix.clone()..).take_while(|(name, _)| name.starts_with(&prefix)) {
-            let labels = of_namespace.map(|of| self.interned.intern(merged(&pod.own, namespace, of)));
-            if pod.labels != labels {
-                pod.labels = labels;
+        let pods = self.pods.range_mut::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
+        for (name, pod) in pods.take_while(|(name, _)| name.starts_with(&prefix)) {
+            let labels = of_namespace.map_or_else(|| own(&pod.labels), |of| merged(&pod.labels, namespace, of));
+            let labels = self.interned.intern(labels);
+            if pod.labels != labels || pod.is_complete != of_namespace.is_some() {
+                (pod.labels, pod.is_complete) = (labels, of_namespace.is_some());
                 changed.insert(name.clone());
             }
         }
@@ -173,39 +193,28 @@ impl Pods {
     }
 }
 
+/// Who is known by a UID here and not there.
+fn holders<'a>(
+    here: &'a HashMap<Box<str>, Arc<str>>,
+    there: &'a HashMap<Box<str>, Arc<str>>,
+) -> impl Iterator<Item = &'a Arc<str>> {
+    here.iter().filter(|(uid, holder)| there.get(*uid) != Some(holder)).map(|(_, holder)| holder)
+}
+
 /// A pod's labels with its namespace's. Whoever may write a pod must not be able to say which namespace it is in: labels of its
 /// own that read like the namespace's don't count.
-fn merged(own: &Labels, namespace: &str, of_namespace: &Labels) -> Labels {
-    let is_namespaces =
-        |key: &str| key.strip_prefix(NAMESPACE).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    let mut labels: Labels =
-        own.iter().filter(|(key, _)| !is_namespaces(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
+fn merged(pods: &Labels, namespace: &str, of_namespace: &Labels) -> Labels {
+    let mut labels = own(pods);
     labels.insert(NAMESPACE.to_owned(), namespace.to_owned());
     labels.extend(of_namespace.iter().map(|(key, value)| (format!("{NAMESPACE}.{key}"), value.clone())));
     labels
 }
 
-/// Sets of labels, each held once: of a hundred thousand pods most have the same as many others.
-#[derive(Debug, Default)]
-struct Interned {
-    sets: HashSet<Arc<Labels>>,
-    /// How many there may be before those that nobody has any more are let go.
-    enough: usize,
-}
-
-impl Interned {
-    fn intern(&mut self, labels: Labels) -> Arc<Labels> {
-        if let Some(known) = self.sets.get(&labels) {
-            return known.clone();
-        }
-        if self.sets.len() >= self.enough {
-            self.sets.retain(|set| Arc::strong_count(set) > 1);
-            self.enough = (2 * self.sets.len()).max(1_024);
-        }
-        let set = Arc::new(labels);
-        self.sets.insert(set.clone());
-        set
-    }
+/// Those of a pod's labels that are not its namespace's.
+fn own(labels: &Labels) -> Labels {
+    let is_namespaces =
+        |key: &str| key.strip_prefix(NAMESPACE).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    labels.iter().filter(|(key, _)| !is_namespaces(key)).map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
 /// The part of `path` that is the cgroup of a pod, and the UID that the kubelet named it by: the outermost such part, for what a

@@ -41,11 +41,11 @@ fn registry(cgroups: &[(&str, u64)], links: Vec<LinkFact>) -> Registry {
 }
 
 fn names(view: &View) -> Vec<&str> {
-    view.workloads.iter().map(|workload| workload.name.as_str()).collect()
+    view.workloads.iter().map(|workload| &*workload.name).collect()
 }
 
 fn labels_of<'a>(view: &'a View, name: &str) -> &'a Labels {
-    &view.workloads.iter().find(|workload| workload.name == name).expect("the workload").labels
+    &view.workloads.iter().find(|workload| *workload.name == *name).expect("the workload").labels
 }
 
 #[test]

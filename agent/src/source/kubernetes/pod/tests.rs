@@ -1,5 +1,7 @@
 //! Pods as they stand in JSON, and what is told of them.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -8,7 +10,7 @@ use crate::source::kubernetes::read::{Read, read};
 const HERE: &str = "n1";
 
 fn told(pod: &Value) -> Read<PodFact> {
-    read(&Pods { node_name: HERE.to_owned() }, &pod.to_string())
+    read(&Pods::new(HERE.to_owned()), &pod.to_string())
 }
 
 /// Changes fields of a pod that runs here.
@@ -30,7 +32,7 @@ fn fact() -> PodFact {
     PodFact {
         name: "shop/web".into(),
         uid: "u".into(),
-        labels: [("app".into(), "web".into())].into(),
+        labels: Arc::new([("app".into(), "web".into())].into()),
         addresses: ["10.0.0.1", "fd00::1"].map(|text| text.parse().expect("an address")).into(),
         local: true,
     }
@@ -49,7 +51,7 @@ fn a_pod_has_a_name_a_uid_labels_and_all_of_its_addresses() {
 fn what_is_absent_or_null_is_as_if_it_were_empty() {
     let nulls = ["/metadata/labels", "/metadata/annotations", "/spec/hostNetwork", "/status"];
     let read = told(&pod(&nulls.map(|path| (path, Value::Null))));
-    assert_eq!(read.fact, Some(PodFact { labels: [].into(), addresses: Vec::new(), ..fact() }));
+    assert_eq!(read.fact, Some(PodFact { labels: Arc::default(), addresses: Vec::new(), ..fact() }));
     let bare = told(&json!({"metadata": {"name": "web", "namespace": "shop"}}));
     assert!(bare.fact.is_none() && bare.error.is_none(), "nobody knows where it is, and it has no address: {bare:?}");
 }
@@ -106,7 +108,7 @@ fn a_pod_that_cannot_be_read_keeps_its_name() {
     assert!(read.error.as_deref().is_some_and(|error| error.contains("invalid type")), "{:?}", read.error);
     assert_eq!((read.name.as_deref(), read.version.as_deref()), (Some("shop/web"), Some("7")));
     for hopeless in ["null", "7", "[]", "{}", r#"{"metadata": {"name": 1}}"#, r#"{"metadata": "web"}"#] {
-        let read = super::super::read::read(&Pods { node_name: HERE.to_owned() }, hopeless);
+        let read = super::super::read::read(&Pods::new(HERE.to_owned()), hopeless);
         assert!(read.error.is_some() && read.name.is_none(), "{hopeless}: {read:?}");
     }
 }

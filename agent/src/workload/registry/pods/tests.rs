@@ -63,15 +63,3 @@ fn what_a_pod_says_of_its_namespace_does_not_count() {
     ];
     assert_eq!(merged, set(&expected));
 }
-
-#[test]
-fn sets_of_labels_that_nobody_has_any_more_are_let_go() {
-    let mut interned = Interned::default();
-    let set = |number: usize| Labels::from([("number".to_owned(), number.to_string())]);
-    let kept: Vec<Arc<Labels>> = (0..10).map(|number| interned.intern(set(number))).collect();
-    for number in 0..100_000 {
-        interned.intern(set(number));
-    }
-    assert!(interned.sets.len() <= 1_024, "{}", interned.sets.len());
-    assert!(kept.iter().enumerate().all(|(number, of)| Arc::ptr_eq(&interned.intern(set(number)), of)));
-}
