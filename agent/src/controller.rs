@@ -339,16 +339,6 @@ impl Controller {
         self.tell_health();
     }
 
-    fn refuse(&mut self, problems: Vec<String>) {
-        self.refusals += 1;
-        self.objects.receipt = Receipt::default();
-        self.audience.metrics.policy_refused(problems.len());
-        for problem in &problems {
-            tracing::error!(target: "bulkhead::policy", problem, "the policy files are refused, and the policy in force stays");
-        }
-        self.problems = problems;
-    }
-
     fn policy_took_force(&mut self, seen: Instant) {
         self.reloads += 1;
         self.problems.clear();

@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use bulkhead_tests::apiserver::{ApiServer, ENDPOINT_SLICE, NAMESPACE, NETWORK_POLICY, NODE as NODES, POD, SERVICE};
+use bulkhead_tests::apiserver::{
+    ApiServer, ENDPOINT_SLICE, NAMESPACE, NETWORK_POLICY, NODE as NODES, POD, Resource, SERVICE,
+};
 use bulkhead_tests::case::Way::{Tcp, Udp};
 use bulkhead_tests::case::{is_dropped, is_refused, reaches, tried};
 use bulkhead_tests::document::selecting;
@@ -332,6 +334,28 @@ fn policies_of_the_api_are_enforced_beside_files_and_one_that_is_wrong_opens_not
     tried(&[is_dropped(&web, Tcp(80), &db), is_dropped(&other, Tcp(81), &db)]).end(|| agent.dump());
     cluster.server.delete(&NETWORK_POLICY, "shop/db");
     agent.eventually("no policy selects it", || tried(&[reaches(&other, Tcp(81), &db)]).is_empty().then_some(()));
+}
+
+#[test]
+fn what_is_in_the_kernel_is_told_the_cluster() {
+    const GROUP: Resource = Resource::new("bulkhead.dev", "v1alpha1", "securitygroups", "SecurityGroup");
+    const LEASE: Resource = Resource::new("coordination.k8s.io", "v1", "leases", "Lease");
+    let cluster = Cluster::new();
+    let group = |name: &str, spec: Value| cluster.server.put(&GROUP, json!({"metadata": {"name": name}, "spec": spec}));
+    cluster.server.put(&NODES, json!({"metadata": {"name": NODE}}));
+    group("right", json!({"selector": {"matchLabels": {"app": "web"}}}));
+    group("wrong", json!({"selector": {"matchLabels": {"app": "web"}}, "mode": "loud"}));
+    let agent = cluster.agent();
+    let tells = |count: &str| {
+        let lease = cluster.server.get(&LEASE, &format!("bulkhead-system/{NODE}"))?;
+        let told = lease["metadata"]["annotations"]["bulkhead.dev/in-force"].as_str()?;
+        told.starts_with(count).then_some(())
+    };
+    agent.eventually("one object is in force as it is written", || tells("1 "));
+    group("wrong", json!({"selector": {"matchLabels": {"app": "web"}}}));
+    agent.eventually("both are", || tells("2 "));
+    let asked = |verb| agent.metric("bulkhead_kubernetes_requests_total", &[("kind", "leases"), ("verb", verb)]);
+    assert_eq!((asked("create"), asked("patch")), (1.0, 2.0));
 }
 
 #[test]

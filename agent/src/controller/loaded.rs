@@ -97,4 +97,14 @@ impl Controller {
         self.objects = objects;
         Some(self.objects.standing.iter().map(ToString::to_string).collect())
     }
+    /// Tells of a policy that is refused whole; the one in force stays.
+    pub(super) fn refuse(&mut self, problems: Vec<String>) {
+        self.refusals += 1;
+        self.objects.receipt = Receipt::default();
+        self.audience.metrics.policy_refused(problems.len());
+        for problem in &problems {
+            tracing::error!(target: "bulkhead::policy", problem, "the policy files are refused, and the policy in force stays");
+        }
+        self.problems = problems;
+    }
 }

@@ -61,7 +61,7 @@ impl Agent {
     /// Listens until the groups are these.
     pub async fn until(&mut self, groups: &[&str]) {
         let end = Instant::now() + PATIENCE;
-        while !self.groups().is_some_and(|names| names == groups) {
+        while self.groups().is_none_or(|names| names != groups) {
             match timeout_at(end, self.events.recv()).await {
                 Ok(Some(event)) => self.take(event),
                 other => panic!("never {groups:?} but {:?}: {other:?}", self.groups()),
