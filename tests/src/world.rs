@@ -121,7 +121,7 @@ pub fn world(random: &mut Random, stage: &Stage) -> World {
         let cgroup = Some(random.pick(&stage.inner).clone());
         let mut addresses = vec![ip("10.0.0.9"), ip("fd00::9")];
         addresses.retain(|_| random.chance(70));
-        let name = "nested8".into();
+        let name = "nested8";
         let (source, labels, addresses) = (SourceKind::File, labels(random), addresses.into());
         world.workloads.push(Workload {
             name: name.into(),

@@ -63,3 +63,51 @@ fn what_a_pod_says_of_its_namespace_does_not_count() {
     ];
     assert_eq!(merged, set(&expected));
 }
+
+fn pod(name: &str, uid: &str, app: &str) -> PodFact {
+    let labels = Arc::new(Labels::from([("app".to_owned(), app.to_owned())]));
+    let local = !uid.is_empty();
+    PodFact { name: format!("shop/{name}"), uid: uid.to_owned(), labels, addresses: Vec::new(), local }
+}
+
+fn names(changed: &BTreeSet<Arc<str>>) -> Vec<&str> {
+    changed.iter().map(|name| name.strip_prefix("pod:shop/").expect("a pod of this namespace")).collect()
+}
+
+#[test]
+fn a_list_changes_those_that_differ_and_those_that_are_not_in_it() {
+    let mut pods = Pods::default();
+    pods.tell_namespaces(Told::One(NamespaceFact { name: "shop".to_owned(), labels: Labels::new() }));
+    let all = |facts: &[(&str, &str, &str)]| Told::All(facts.iter().map(|(n, uid, app)| pod(n, uid, app)).collect());
+    let first = [("same", "1", "web"), ("relabelled", "", "web"), ("gone", "2", "web"), ("heir", "3", "web")];
+    assert_eq!(names(&pods.tell(all(&first))), ["gone", "heir", "relabelled", "same"]);
+    assert!(pods.tell(all(&first)).is_empty(), "nothing has changed");
+    let changed =
+        pods.tell(all(&[("same", "1", "web"), ("relabelled", "", "db"), ("heir", "2", "web"), ("new", "", "web")]));
+    assert_eq!(names(&changed), ["gone", "heir", "new", "relabelled"]);
+    assert_eq!(pods.found("2".to_owned(), "there").as_deref(), Some("pod:shop/heir"));
+    assert_eq!(pods.place("pod:shop/heir").map(String::as_str), Some("there"));
+    let labels = |pods: &Pods, name| pods.workload(name, |_| None).map(|pod| pod.labels["app"].clone());
+    assert_eq!(labels(&pods, "pod:shop/relabelled").as_deref(), Some("db"));
+
+    // Two that are said to have one UID: whoever has it no more has changed, too.
+    let changed = pods.tell(all(&[("same", "1", "web"), ("heir", "2", "web"), ("other", "2", "web")]));
+    assert!(names(&changed).contains(&"heir") && pods.place("pod:shop/heir").is_none(), "{changed:?}");
+}
+
+#[test]
+fn a_pod_is_none_while_its_namespace_is_not_known() {
+    let mut pods = Pods::default();
+    assert_eq!(names(&pods.tell(Told::One(pod("web", "1", "web")))), ["web"]);
+    let labels = |pods: &Pods| pods.workload("pod:shop/web", |_| None).map(|pod| pod.labels.keys().cloned().collect());
+    assert_eq!(labels(&pods), None::<Vec<String>>);
+    let team =
+        |team: &str| NamespaceFact { name: "shop".to_owned(), labels: [("team".to_owned(), team.to_owned())].into() };
+    assert_eq!(names(&pods.tell_namespaces(Told::One(team("red")))), ["web"]);
+    assert_eq!(labels(&pods), Some(["app", "namespace", "namespace.team"].map(String::from).into()));
+    assert!(pods.tell(Told::One(pod("web", "1", "web"))).is_empty(), "the same as before");
+    assert_eq!(names(&pods.tell_namespaces(Told::All(Vec::new()))), ["web"]);
+    assert_eq!(labels(&pods), None);
+    assert_eq!(names(&pods.tell_namespaces(Told::One(team("blue")))), ["web"]);
+    assert_eq!(labels(&pods), Some(["app", "namespace", "namespace.team"].map(String::from).into()));
+}
