@@ -37,7 +37,7 @@ fn world(policies: &[(&str, &str)]) -> World {
         world.policy = validate(&[file]).unwrap_or_else(|problems| panic!("{problems:?}"));
     }
     let workload = |(number, pod): (u64, Pod)| Workload {
-        name: format!("pod:{}/{}", pod.namespace, pod.name),
+        name: format!("pod:{}/{}", pod.namespace, pod.name).into(),
         source: SourceKind::File,
         labels: pod.labels().into(),
         cgroup: Some(CgroupRef { path: pod.cgroup(), id: 1_000 + number }),

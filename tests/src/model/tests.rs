@@ -24,7 +24,7 @@ fn origin() -> Origin {
 
 fn workload(name: &str, address: &str) -> Workload {
     Workload {
-        name: name.to_owned(),
+        name: name.into(),
         source: SourceKind::File,
         labels: Arc::new([("app".to_owned(), name.to_owned())].into()),
         cgroup: Some(CgroupRef { path: name.to_owned(), id: 1 }),

@@ -118,7 +118,7 @@ pub fn states(random: &mut Random, links: &[InterfaceRef], cgroup: &CgroupRef, h
         Arc::new(pairs.collect::<Labels>())
     };
     let remote = |address: &str, list: &[(&str, &str)]| Workload {
-        name: format!("at-{address}"),
+        name: format!("at-{address}").into(),
         source: SourceKind::File,
         labels: labels(list),
         cgroup: None,
