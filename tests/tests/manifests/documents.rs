@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
@@ -95,6 +95,8 @@ pub fn is_known_to_the_api(object: &Value) -> bool {
         "CustomResourceDefinition" => comes_back::<CustomResourceDefinition>(object),
         "DaemonSet" => comes_back::<DaemonSet>(object),
         "Namespace" => comes_back::<Namespace>(object),
+        "Role" => comes_back::<Role>(object),
+        "RoleBinding" => comes_back::<RoleBinding>(object),
         "ServiceAccount" => comes_back::<ServiceAccount>(object),
         other => panic!("no schema of the API's is at hand for a {other}"),
     }
