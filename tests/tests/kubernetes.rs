@@ -341,6 +341,7 @@ fn what_is_in_the_kernel_is_told_the_cluster() {
     const GROUP: Resource = Resource::new("bulkhead.dev", "v1alpha1", "securitygroups", "SecurityGroup");
     const LEASE: Resource = Resource::new("coordination.k8s.io", "v1", "leases", "Lease");
     let cluster = Cluster::new();
+    cluster.lab.policy("shop.yaml", &shop());
     let group = |name: &str, spec: Value| cluster.server.put(&GROUP, json!({"metadata": {"name": name}, "spec": spec}));
     cluster.server.put(&NODES, json!({"metadata": {"name": NODE}}));
     group("right", json!({"selector": {"matchLabels": {"app": "web"}}}));

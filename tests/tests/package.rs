@@ -92,6 +92,10 @@ fn the_agent_takes_every_value_of_the_environment_file() {
         if !matches!(name, "BPFFS" | "POLICIES") {
             command.env(format!("BULKHEAD_{name}"), value);
         }
+        if name == "KUBECONFIG" {
+            // It says something together with this alone.
+            command.env("BULKHEAD_KUBERNETES", "true");
+        }
         let output = command.output().expect("the agent's binary can be started");
         let message = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(78), "BULKHEAD_{name}={value}: {message}");
