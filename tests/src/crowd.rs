@@ -67,6 +67,12 @@ impl Crowd {
         self.lab.agent_with(&["--kubernetes", "--kubeconfig", kubeconfig, "--node-name", NODE])
     }
 
+    /// The node's lab.
+    #[must_use]
+    pub const fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
     /// One pod comes: the address it has.
     pub fn comes(&mut self) -> IpAddr {
         let number = self.next;

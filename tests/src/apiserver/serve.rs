@@ -32,6 +32,10 @@ pub(super) async fn listen(listener: TcpListener, acceptor: TlsAcceptor, shared:
             _ = up.wait_for(|up| !up) => return,
         };
         let Ok((connection, _)) = accepted else { continue };
+        // As a real one: otherwise what comes next waits until the client has acknowledged what came before, 40 ms.
+        if connection.set_nodelay(true).is_err() {
+            continue;
+        }
         let (acceptor, shared, mut up) = (acceptor.clone(), Arc::clone(&shared), up.clone());
         tokio::spawn(async move {
             let Ok(connection) = acceptor.accept(connection).await else { return };

@@ -16,6 +16,7 @@ use super::agent::status;
 use super::{Figure, median, quantile, rounded};
 use crate::apiserver::End;
 use crate::crowd::{Crowd, Table};
+use crate::document::group;
 use crate::lab::Agent;
 
 const PODS: usize = 100_000;
@@ -54,6 +55,7 @@ pub fn measure() -> Result<Vec<Figure>> {
     figures.extend(idle(&crowd, &agent)?);
     figures.extend(single(&mut crowd, &agent, &table)?);
     figures.extend(churned(&mut crowd, &agent, &table)?);
+    figures.extend(edited(&crowd, &agent)?);
     let (held, there) = (table.addresses(), crowd.addresses().collect());
     ensure!(held == there, "the table has {} addresses, the server {}", held.len(), there.len());
     Ok(figures)
@@ -157,6 +159,23 @@ fn churned(crowd: &mut Crowd, agent: &Agent, table: &Table) -> Result<Vec<Figure
         Figure::told(name("requests"), requests, "requests"),
         Figure::at_most(name("resident memory afterwards"), rounded(resident), "MiB", MEMORY),
         Figure::at_most(name("highest resident memory so far"), rounded(highest), "MiB", MEMORY),
+    ])
+}
+
+/// An edit of the policy, which has everything computed: a group more, that selects some of the pods.
+fn edited(crowd: &Crowd, agent: &Agent) -> Result<Vec<Figure>> {
+    let in_force = |log: &str| log.matches("the policy is in force").count();
+    let (before, began) = (in_force(&agent.log()), Instant::now());
+    crowd.lab().policy("edit.yaml", &group("edit", 10_000, "app-7", &["ingress: []"]));
+    while in_force(&agent.log()) == before {
+        ensure!(began.elapsed() < PATIENCE, "the edit does not take force\n{}", agent.log());
+        sleep(Duration::from_millis(2));
+    }
+    let took = began.elapsed().as_secs_f64() * 1e3;
+    let [_, highest] = memory(agent)?;
+    Ok(vec![
+        Figure::told(format!("an edit of the policy among {PODS} pods, to in force"), rounded(took), "ms"),
+        Figure::told("highest resident memory, that included", rounded(highest), "MiB"),
     ])
 }
 
