@@ -29,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::metrics::health::Health;
 use crate::policy::compile::{GroupSet, RulePlace, TooLarge};
 use crate::policy::model::PolicySet;
+use crate::source::policy_objects::PolicyObjects;
 use crate::source::{Change, Fact, Told};
 use crate::view::{FlowRule, GroupsView, StatusView, WorkloadView};
 use crate::workload::SourceKind;
@@ -90,6 +91,8 @@ pub struct Audience {
     pub names: SharedNames,
     /// Flows.
     pub recorder: Arc<Recorder>,
+    /// What judges policy by what pods call their ports; `None` where no pods are known.
+    pub policies: Option<PolicyObjects>,
 }
 
 /// The desired state and the hand that writes it.
@@ -187,6 +190,7 @@ impl Controller {
         let contents = self.compute(&policy, true)?;
         self.write_all(&contents)?;
         self.policy_took_force(seen);
+        self.tell_crowded(&PolicySet::default());
         self.kernel.attachments.pins().inherit()?;
         self.kernel.attachments.attach_cgroup(cgroup_root)?;
         let has_links =
@@ -260,6 +264,7 @@ impl Controller {
 
     /// Brings the kernel to what is wanted, where it may not be there.
     fn reconcile(&mut self, facts: &mut Vec<Instant>) {
+        self.tell_ports(facts.first());
         let seen = std::mem::take(facts);
         // Their entries go.
         self.touched.host_addresses.extend(self.numbers.tombstones.advance(self.started.elapsed()));
@@ -326,7 +331,8 @@ impl Controller {
                 return self.refuse(vec![problem.to_string()]);
             }
         };
-        self.policy = policy;
+        let before = std::mem::replace(&mut self.policy, policy);
+        self.tell_crowded(&before);
         self.failures.clear();
         match self.write_all(&contents) {
             Ok(_) => {

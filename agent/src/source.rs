@@ -97,7 +97,7 @@ pub struct PodFact {
     /// What its cgroup is named by: its UID, or for a static pod the hash that the kubelet knows it by
     /// (annotation `kubernetes.io/config.hash` of its mirror).
     pub uid: String,
-    /// Its own labels, whatever they say. Shared by all that have the same: a list has a hundred thousand pods.
+    /// Its own labels, whatever they say, but for those of named ports: `port.PROTOCOL.NAME` is what its containers say. Shared by all that have the same: a list has a hundred thousand pods.
     pub labels: Arc<Labels>,
     /// Its own addresses (all of `podIPs`); none yet, or none ever with the node's network.
     pub addresses: Vec<IpAddr>,

@@ -118,10 +118,14 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
         health: Arc::new(Health::new()),
         recorder: Arc::new(Recorder::new(names.clone())),
         names,
+        policies: policies.objects().cloned(),
     };
     let pins = loaded.pins.clone();
     log_of_kernel(&mut loaded.kernel.attachments, &mut tasks);
     let ring = loaded.ring;
+    if let Some(objects) = policies.objects() {
+        objects.tell_ports(Instant::now(), registry.port_numbers());
+    }
     let (policy, of_objects) = policies.first()?;
     let mut controller = Controller::new(policy, registry, loaded.kernel, audience.clone());
     controller.note_objects(of_objects);

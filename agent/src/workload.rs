@@ -4,6 +4,7 @@ pub mod alias;
 pub mod cluster;
 pub mod identity;
 pub mod interned;
+pub mod port;
 pub mod registry;
 pub mod selector;
 

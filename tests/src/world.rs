@@ -185,7 +185,7 @@ pub fn world_without_scopes(random: &mut Random, stage: &Stage) -> World {
         });
     }
     let policy =
-        PolicySet { groups: policy::groups(random), guardrails: policy::guardrails(random), workloads: Vec::new() };
+        PolicySet { groups: policy::groups(random), guardrails: policy::guardrails(random), ..PolicySet::default() };
     let (host, failsafe) = (HOST.map(ip).to_vec(), FAILSAFE.to_vec());
     World { policy, workloads, host, failsafe, ..World::default() }
 }

@@ -389,3 +389,75 @@ fn an_agent_that_starts_while_the_api_is_away_leaves_what_is_enforced_as_it_is()
     });
     tried(&rows).end(|| agent.dump());
 }
+
+#[test]
+fn a_named_port_is_the_number_that_each_pod_has_for_it() {
+    let mut cluster = Cluster::new();
+    let [client, other, low, high, late] =
+        ["client", "other", "low", "high", "late"].map(|name| cluster.pod(Driver::Systemd, name));
+    let far = cluster.lab.outsider("far", "");
+    far.serve(&[80, 81]);
+    let tell = |pod: &Workload, node: &str, labels: Value, number: u16| {
+        let mut object = pod::object("shop", &pod.name, &pod::uid(&pod.name), node, labels, &pod::addresses(pod));
+        object["spec"]["containers"][0]["ports"] = json!([{"name": "web", "containerPort": number}]);
+        cluster.server.put(&POD, object);
+    };
+    cluster.tell("shop", &client, json!({"app": "client"}));
+    cluster.tell("shop", &other, json!({"app": "other", "port.tcp.web": "80"}));
+    tell(&low, NODE, json!({"app": "server"}), 80);
+    tell(&far, "node-2", json!({"app": "far"}), 80);
+    let ports = json!([{"port": "web"}]);
+    let policy = |name: &str, app: &str, rules: Value| {
+        let mut spec = json!({"podSelector": {"matchLabels": {"app": app}}});
+        spec.as_object_mut().expect("a spec").extend(rules.as_object().expect("rules").clone());
+        cluster.server.put(&NETWORK_POLICY, json!({"metadata": {"namespace": "shop", "name": name}, "spec": spec}));
+    };
+    let clients = json!([{"podSelector": {"matchLabels": {"app": "client"}}}]);
+    policy(
+        "server",
+        "server",
+        json!({"ingress": [{"from": [], "ports": [{"port": 9}]}, {"from": clients, "ports": ports}]}),
+    );
+    let servers = json!([{"podSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["server", "far", "other"]}]}}]);
+    policy("client", "client", json!({"policyTypes": ["Egress"], "egress": [{"to": servers, "ports": ports}]}));
+    cluster.lab.policy("idle.yaml", &selecting("idle", 1, "{matchLabels: {app: idle}}", &["ingress: []"]));
+    let agent = cluster.agent();
+    tried(&[
+        reaches(&client, Tcp(80), &low),
+        is_refused(&client, Tcp(81), &low),
+        is_refused(&client, Udp(80), &low),
+        is_dropped(&other, Tcp(80), &low),
+        reaches(&client, Tcp(80), &far),
+        is_refused(&client, Tcp(81), &far),
+        // What it says of its ports as labels does not count.
+        is_refused(&client, Tcp(80), &other),
+    ])
+    .end(|| agent.dump());
+    // A number that the name never had, of this node and of another.
+    tell(&high, NODE, json!({"app": "server"}), 81);
+    agent.eventually("the new number counts", || tried(&[reaches(&client, Tcp(81), &high)]).is_empty().then_some(()));
+    tell(&far, "node-2", json!({"app": "far"}), 81);
+    agent.eventually("and that of the other node", || {
+        tried(&[reaches(&client, Tcp(81), &far)]).is_empty().then_some(())
+    });
+    tell(&late, NODE, json!({"app": "server"}), 81);
+    knows(&agent, "pod:shop/late");
+    tried(&[
+        is_refused(&client, Tcp(80), &high),
+        is_dropped(&other, Tcp(81), &high),
+        is_dropped(&other, Tcp(80), &high),
+        reaches(&client, Tcp(81), &late),
+        reaches(&client, Tcp(80), &low),
+        is_refused(&client, Tcp(81), &low),
+        is_refused(&client, Tcp(80), &far),
+    ])
+    .end(|| agent.dump());
+    for (group, direction, index) in [("server", "ingress", 1), ("client", "egress", 0)] {
+        agent.eventually("a verdict names the policy's own rule", || {
+            let flows = agent.flows(&["--verdict", "allow"]);
+            let mut rules = flows.iter().filter_map(|flow| flow.rule.as_ref());
+            let group = format!("networkpolicy:shop/{group}");
+            rules.find(|it| (&it.group, it.direction.as_str(), it.index) == (&group, direction, index)).map(|_| ())
+        });
+    }
+}

@@ -30,11 +30,27 @@ fn file(policies: &[(&str, &str)]) -> String {
     policies.iter().enumerate().map(document).collect()
 }
 
+/// The pods, as those whose ports have names.
+fn documents() -> String {
+    let document = |pod: Pod| {
+        format!(
+            "---\napiVersion: bulkhead.dev/v1alpha1\nkind: Workload\nmetadata: {{name: {}-{}, labels: {}}}\nspec: {{cgroup: {}}}\n",
+            pod.namespace,
+            pod.name,
+            serde_json::json!(pod.labels()),
+            pod.cgroup()
+        )
+    };
+    Pod::all().map(document).collect()
+}
+
 fn world(policies: &[(&str, &str)]) -> World {
     let mut world = World { host: vec!["10.1.0.1".parse().expect("an address")], ..World::default() };
     if !policies.is_empty() {
-        let file = PolicyFile { path: Arc::new(PathBuf::from("policies.yaml")), text: file(policies) };
+        let text = file(policies) + &documents();
+        let file = PolicyFile { path: Arc::new(PathBuf::from("policies.yaml")), text };
         world.policy = validate(&[file]).unwrap_or_else(|problems| panic!("{problems:?}"));
+        world.policy.workloads.clear();
     }
     let workload = |(number, pod): (u64, Pod)| Workload {
         name: format!("pod:{}/{}", pod.namespace, pod.name).into(),

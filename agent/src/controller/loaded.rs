@@ -10,6 +10,7 @@ use super::Controller;
 use crate::policy::model::PolicySet;
 use crate::policy::objects::{ObjectName, Refusal};
 use crate::policy::problem::Problem;
+use crate::policy::warnings::crowded;
 use crate::source::policy_objects::Mark;
 
 /// The outcome of reading the policy files.
@@ -97,6 +98,7 @@ impl Controller {
         self.objects = objects;
         Some(self.objects.standing.iter().map(ToString::to_string).collect())
     }
+
     /// Tells of a policy that is refused whole; the one in force stays.
     pub(super) fn refuse(&mut self, problems: Vec<String>) {
         self.refusals += 1;
@@ -106,5 +108,22 @@ impl Controller {
             tracing::error!(target: "bulkhead::policy", problem, "the policy files are refused, and the policy in force stays");
         }
         self.problems = problems;
+    }
+
+    /// Tells whoever judges policy of ports that pods name; `seen` is when the first word of them came.
+    pub(super) fn tell_ports(&mut self, seen: Option<&Instant>) {
+        if let Some(policies) = &self.audience.policies
+            && let Some(numbers) = self.registry.take_new_port_numbers()
+        {
+            policies.tell_ports(seen.copied().unwrap_or_else(Instant::now), numbers);
+        }
+    }
+
+    /// Tells of names of ports that have more numbers than the policy uses, where that is new since `before`.
+    pub(super) fn tell_crowded(&self, before: &PolicySet) {
+        for name in self.policy.crowded_names.difference(&before.crowded_names) {
+            let problem = crowded(name).to_string();
+            tracing::warn!(target: "bulkhead::policy", problem, "some ports are allowed nothing by their name");
+        }
     }
 }

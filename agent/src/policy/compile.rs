@@ -10,7 +10,7 @@ use bulkhead_ebpf::abi::{
     RuleRef, SLOT_HOST, SLOT_REMOTE_HOST, SLOT_WORLD, SLOTS,
 };
 
-use super::model::{DenyEntry, Established, GroupId, Mode, Peer, PolicySet, PortMatch, SecurityGroup};
+use super::model::{DenyEntry, Established, GroupId, Mode, Part, Peer, PolicySet, PortMatch, SecurityGroup};
 use super::port_class::{PortClasses, TooManyClasses};
 
 /// The groups of one workload, by ID.
@@ -161,10 +161,12 @@ pub fn compile(
     }
     numbers.assign(&places);
 
-    let slots = slots(rules().flat_map(|(_, rule)| rule.peers.iter().copied()))?;
-    let of_rules = rules().filter_map(|(_, rule)| rule.ports.as_ref());
-    let ports =
-        PortClasses::new(of_rules.chain(denials().filter_map(|entry| entry.ports.as_ref())).flatten().copied())?;
+    let of_some = |part: &Part<'_>| part.subjects.is_none_or(|group| active.contains(&group));
+    let parts = || rules().flat_map(|(_, rule)| rule.parts()).filter(of_some);
+    let slots = slots(parts().flat_map(|part| part.peers).copied())?;
+    let of_rules = parts().filter_map(|part| part.ports);
+    let of_denials = denials().filter_map(|entry| entry.ports.as_deref());
+    let ports = PortClasses::new(of_rules.chain(of_denials).flatten().copied())?;
 
     let mut compiled = CompiledPolicy {
         rows: HashMap::new(),
@@ -183,7 +185,7 @@ pub fn compile(
         let members: Vec<&SecurityGroup> = set.iter().filter_map(|id| groups.get(id).copied()).collect();
         compiled.subjects.insert(set.clone(), (number, flags(&members)));
         for group in members {
-            add_group(&mut compiled, number, group, numbers);
+            add_group(&mut compiled, (number, set), group, numbers);
         }
     }
     spread_keep(&mut compiled.rules);
@@ -196,19 +198,26 @@ pub fn compile(
     Ok(compiled)
 }
 
-fn add_group(compiled: &mut CompiledPolicy, subject: u32, group: &SecurityGroup, numbers: &RuleNumbers) {
+fn add_group(
+    compiled: &mut CompiledPolicy,
+    (subject, set): (u32, &GroupSet),
+    group: &SecurityGroup,
+    numbers: &RuleNumbers,
+) {
     let keep = if group.established == Established::Keep { RuleRef::KEEP } else { 0 };
     for (direction, place, rule) in rules_of_both(group) {
         let reference = RuleRef { rule: numbers.of(&place), flags: keep };
-        for class in classes(&compiled.ports, rule.ports.as_deref()) {
-            let key = RowKey::new(0, subject, direction, class);
-            let row = compiled.rows.entry(key).or_insert(Row::EMPTY);
-            for peer in &rule.peers {
-                let slot = compiled.slots[peer];
-                row.allow(slot);
-                // Where several rules allow the same, the first one is named.
-                let named = compiled.rules.entry(RuleKey { row: key, slot, reserved: 0 }).or_insert(reference);
-                named.flags |= keep;
+        for part in rule.parts().filter(|part| part.subjects.is_none_or(|group| set.contains(&group))) {
+            for class in classes(&compiled.ports, part.ports) {
+                let key = RowKey::new(0, subject, direction, class);
+                let row = compiled.rows.entry(key).or_insert(Row::EMPTY);
+                for peer in part.peers {
+                    let slot = compiled.slots[peer];
+                    row.allow(slot);
+                    // Where several rules allow the same, the first one is named.
+                    let named = compiled.rules.entry(RuleKey { row: key, slot, reserved: 0 }).or_insert(reference);
+                    named.flags |= keep;
+                }
             }
         }
     }

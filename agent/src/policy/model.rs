@@ -1,5 +1,6 @@
 //! The policy after validation: every name resolved, every number in range. Later stages have nothing to re-check.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use bulkhead_ebpf::abi::Direction;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::workload::port::PortName;
 use crate::workload::{DeclaredWorkload, Selector};
 
 /// Everything that one set of policy files says.
@@ -19,6 +21,10 @@ pub struct PolicySet {
     pub guardrails: Vec<Guardrail>,
     /// Statically declared workloads, by name.
     pub workloads: Vec<DeclaredWorkload>,
+    /// Names of ports that rules use: the policy depends on the numbers that these have.
+    pub port_names: BTreeSet<PortName>,
+    /// Those of them that have more numbers than are used: what is left over is allowed nothing.
+    pub crowded_names: BTreeSet<PortName>,
 }
 
 /// The number by which hosts know a security group: the same on every host.
@@ -87,15 +93,59 @@ pub struct Rule {
     pub peers: Vec<Peer>,
     /// Protocols and ports; `None` is every protocol and port.
     pub ports: Option<Vec<PortMatch>>,
+    /// What it allows besides, at ports that it names.
+    pub named: Vec<NamedPort>,
     /// Where the rule stands.
     pub origin: Origin,
+}
+
+/// One of the numbers that a port which a rule names is known to have, and for whom it counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPort {
+    /// The port.
+    pub port: PortMatch,
+    /// Whose port has this number.
+    pub of: PortOf,
+}
+
+/// Whose port a [`NamedPort`] is: always the receiver's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortOf {
+    /// For ingress, subjects that are members of this group besides. The peers are the rule's.
+    Subjects(GroupId),
+    /// For egress, these peers in place of the rule's.
+    Peers(Vec<Peer>),
+}
+
+/// A part of what a rule allows: all of these peers, at all of these ports.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// The group that a subject must be a member of besides.
+    pub subjects: Option<GroupId>,
+    /// The other side.
+    pub peers: &'a [Peer],
+    /// Protocols and ports; `None` is every protocol and port.
+    pub ports: Option<&'a [PortMatch]>,
 }
 
 impl Rule {
     /// A rule that allows nothing, in place of one that is wrong.
     #[must_use]
     pub const fn nobody(origin: Origin) -> Self {
-        Self { description: None, peers: Vec::new(), ports: None, origin }
+        Self { description: None, peers: Vec::new(), ports: None, named: Vec::new(), origin }
+    }
+
+    /// Everything that it allows.
+    pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        let own = Part { subjects: None, peers: &self.peers, ports: self.ports.as_deref() };
+        let named = self.named.iter().map(|NamedPort { port, of }| {
+            let ports = Some(std::slice::from_ref(port));
+            match of {
+                PortOf::Subjects(group) => Part { subjects: Some(*group), peers: &self.peers, ports },
+                PortOf::Peers(peers) => Part { subjects: None, peers, ports },
+            }
+        });
+        [own].into_iter().chain(named).filter(|part| part.ports.is_none_or(|ports| !ports.is_empty()))
     }
 }
 

@@ -15,6 +15,7 @@ use super::model::{DenyEntry, GroupId, Origin, PolicySet, Rule, SecurityGroup};
 use super::problem::Problem;
 use super::validate::network_policy::{PREFIX, node};
 use super::validate::{PolicyFile, group_id, read_in_part};
+use crate::workload::port::PortNumbers;
 use blame::Blame;
 pub use object::{ApiObject, Condition, Counted, NotAnObject, ObjectKind, ObjectName};
 
@@ -67,15 +68,21 @@ impl Standing {
     }
 }
 
-/// Judges `objects` together with `files`, which are right by themselves. `before` is what was accepted so far.
+/// Judges `objects` together with `files`, which are right by themselves. `before` is what was accepted so far, `ports`
+/// the numbers that pods have for names of ports.
 ///
 /// Where a name or an ID is taken twice, files win over objects, and of two objects the older one wins.
 #[must_use]
-pub fn judge_with_objects(files: &[PolicyFile], objects: &[ApiObject], before: &Accepted) -> Judged {
+pub fn judge_with_objects(
+    files: &[PolicyFile],
+    objects: &[ApiObject],
+    before: &Accepted,
+    ports: &PortNumbers,
+) -> Judged {
     let mut ordered: Vec<&ApiObject> = objects.iter().collect();
     ordered.sort_by(|one, other| (&one.created, &one.name).cmp(&(&other.created, &other.name)));
     let texts = ordered.iter().map(|object| Some(object.text.clone())).collect();
-    let mut reading = Reading::new(files, &ordered, texts);
+    let mut reading = Reading::new(files, &ordered, texts, ports);
     let mut refused = BTreeMap::new();
     let mut texts = Vec::with_capacity(ordered.len());
     for (at, object) in ordered.iter().enumerate() {
@@ -96,7 +103,7 @@ pub fn judge_with_objects(files: &[PolicyFile], objects: &[ApiObject], before: &
     }
     if !refused.is_empty() {
         // Once more, without those: nobody may be taken for their member, and whoever names one has to be told.
-        reading = Reading::new(files, &ordered, texts);
+        reading = Reading::new(files, &ordered, texts, ports);
     }
     let standings = reading.mend(&ordered);
     let mut accepted = Accepted::new();
@@ -121,13 +128,13 @@ struct Reading {
 
 impl Reading {
     /// An object without a text is left out.
-    fn new(files: &[PolicyFile], objects: &[&ApiObject], texts: Vec<Option<Arc<str>>>) -> Self {
+    fn new(files: &[PolicyFile], objects: &[&ApiObject], texts: Vec<Option<Arc<str>>>, ports: &PortNumbers) -> Self {
         let of_objects = objects.iter().zip(texts).map(|(object, text)| {
             text.map(|text| PolicyFile { path: object.path.clone(), text: String::from(&*text) })
         });
         let of_objects: Vec<Option<PolicyFile>> = of_objects.collect();
         let all: Vec<PolicyFile> = files.iter().chain(of_objects.iter().flatten()).cloned().collect();
-        let (policy, problems) = read_in_part(&all, Vec::new());
+        let (policy, problems) = read_in_part(&all, Vec::new(), ports);
         let numbers: HashMap<&Path, usize> =
             objects.iter().enumerate().map(|(at, object)| (object.path.as_path(), at)).collect();
         let number = |origin: &Origin| numbers.get(origin.file.as_path()).copied();

@@ -15,12 +15,12 @@ mod selector;
 mod workload;
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::Hash;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use self::network_policy::{ReadPolicy, groups};
+use self::network_policy::{Names, ReadPolicy, groups};
 use super::document::network_policy as kubernetes;
 use super::document::{
     API_VERSION, AddressGroupSpec, Document, Field, GuardrailSpec, Metadata, SecurityGroupSpec, Texts, WorkloadSpec,
@@ -30,6 +30,7 @@ use super::model::PolicySet;
 use super::problem::{Problem, Reporter};
 use super::suggest::{listed, nearest};
 use super::yaml::{Flaw, Mark, Node, Tree, Value};
+use crate::workload::port::PortNumbers;
 use index::Index;
 
 /// A policy file and what stands in it.
@@ -51,16 +52,21 @@ pub fn validate(files: &[PolicyFile]) -> Result<PolicySet, Vec<Problem>> {
 
 /// As [`validate`], where `found` is what was wrong before there were texts.
 pub(super) fn validate_after(files: &[PolicyFile], found: Vec<Problem>) -> Result<PolicySet, Vec<Problem>> {
-    let (policy, problems) = read_in_part(files, found);
+    let (policy, problems) = read_in_part(files, found, &PortNumbers::default());
     if problems.is_empty() { Ok(policy) } else { Err(problems) }
 }
 
 /// Every problem, as [`validate_after`] has it, beside what is right: a rule that is wrong stands at its index without peers, a
-/// deny entry without anyone who sends. What else a document with a problem says may be wider than what was meant.
-pub(super) fn read_in_part(files: &[PolicyFile], found: Vec<Problem>) -> (PolicySet, Vec<Problem>) {
+/// deny entry without anyone who sends. What else a document with a problem says may be wider than what was meant. `ports` are the
+/// numbers that names of ports have beside those of `Workload` documents.
+pub(super) fn read_in_part(
+    files: &[PolicyFile],
+    found: Vec<Problem>,
+    ports: &PortNumbers,
+) -> (PolicySet, Vec<Problem>) {
     let complete = found.is_empty();
     let problems = RefCell::new(found);
-    let policy = Set { problems: &problems, complete }.validate(files);
+    let policy = Set { problems: &problems, complete }.validate(files, ports.clone());
     let mut problems = problems.into_inner();
     problems.sort_by(|one, other| one.origin.cmp(&other.origin));
     (policy, problems)
@@ -97,7 +103,7 @@ struct Set<'a> {
 }
 
 impl Set<'_> {
-    fn validate(mut self, files: &[PolicyFile]) -> PolicySet {
+    fn validate(mut self, files: &[PolicyFile], mut ports: PortNumbers) -> PolicySet {
         let mut trees = Vec::new();
         for file in files {
             let report = Reporter::new(&file.path, self.problems);
@@ -131,8 +137,12 @@ impl Set<'_> {
             groups: documents.groups.iter().filter_map(|read| group::group(read, &index)).collect(),
             guardrails: guardrail::guardrails(&documents.guardrails, &index),
             workloads: workload::workloads(&documents.workloads),
+            ..PolicySet::default()
         };
-        policy.groups.extend(groups(&documents.network_policies, &index));
+        policy.workloads.iter().for_each(|workload| ports.add(&workload.labels));
+        let mut names = Names { numbers: &ports, asked: BTreeSet::new(), crowded: BTreeSet::new() };
+        policy.groups.extend(groups(&documents.network_policies, &index, &mut names));
+        (policy.port_names, policy.crowded_names) = (names.asked, names.crowded);
         policy.groups.sort_by(|one, other| one.name.cmp(&other.name));
         policy.guardrails.sort_by(|one, other| one.name.cmp(&other.name));
         policy.workloads.sort_by(|one, other| one.name.cmp(&other.name));

@@ -11,6 +11,7 @@ use bulkhead_ebpf::abi::Direction;
 
 use super::model::{PolicySet, SecurityGroup};
 use super::problem::{Problem, plain};
+use crate::workload::port::{MAX_NUMBERS, PortName, is_port};
 use crate::workload::{DeclaredWorkload, Requirement, Selector};
 
 /// Warnings, by file, line and column: what can be known without a host.
@@ -27,6 +28,7 @@ pub fn warnings(policy: &PolicySet) -> Vec<Problem> {
     covered::entries(&policy.guardrails, &mut warnings);
     never::entries(policy, &mut warnings);
     shared_addresses(&policy.workloads, &mut warnings);
+    warnings.extend(policy.crowded_names.iter().map(crowded));
     for warning in &mut warnings {
         warning.message = plain(&warning.message);
     }
@@ -38,6 +40,9 @@ fn selects_nobody(group: &SecurityGroup, workloads: &[DeclaredWorkload]) -> Opti
     let (message, cure) = if let Some(why) = contradiction(&group.selector) {
         let message = format!("the selector of group `{}` can't match any workload: {why}", group.name);
         (message, "mend the selector, or remove the group".to_owned())
+    } else if is_at_port(group) {
+        // The rule that has it counts for others as well.
+        return None;
     } else if !workloads.is_empty() && !workloads.iter().any(|workload| group.selector.matches(&workload.labels)) {
         let message = format!("group `{}` selects none of the declared workloads", group.name);
         (message, "see whether selector and labels agree, unless its members are found on the host".to_owned())
@@ -45,6 +50,23 @@ fn selects_nobody(group: &SecurityGroup, workloads: &[DeclaredWorkload]) -> Opti
         return None;
     };
     Some(Problem { origin: Some(group.origin.clone()), message, cure })
+}
+
+/// Whether a group stands for those who have some number for a port that a rule names.
+fn is_at_port(group: &SecurityGroup) -> bool {
+    let of_port = |requirement: &Requirement| matches!(requirement, Requirement::In(key, _) if is_port(key));
+    !group.governs() && group.selector.requirements.iter().any(of_port)
+}
+
+/// A name of a port that too many numbers have.
+pub(crate) fn crowded(name: &PortName) -> Problem {
+    Problem {
+        origin: None,
+        message: format!(
+            "`{name}` has more than {MAX_NUMBERS} numbers; at the highest of them, rules that name it allow nothing"
+        ),
+        cure: "give the port the same number in more pods, or name it by its number in the rules".to_owned(),
+    }
 }
 
 /// Why a selector can't match, where its requirements contradict one another.

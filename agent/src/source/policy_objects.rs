@@ -22,6 +22,7 @@ use crate::policy::problem::Problem;
 use crate::policy::validate::PolicyFile;
 use crate::source::Told;
 use crate::surface::stopped;
+use crate::workload::port::{PortName, PortNumbers};
 
 pub use sketch::Mark;
 
@@ -54,6 +55,10 @@ struct Known {
     /// What is wrong with them since.
     problems: Vec<Problem>,
     objects: BTreeMap<ObjectName, ApiObject>,
+    /// What pods have for names of ports.
+    ports: PortNumbers,
+    /// The names that the policy which was judged last depends on.
+    port_names: BTreeSet<PortName>,
     /// When the oldest change was told that was not judged yet.
     seen: Option<Instant>,
 }
@@ -116,6 +121,16 @@ impl PolicyObjects {
         }
     }
 
+    /// Takes the numbers that pods have for names of ports. Names that no rule uses change nothing.
+    pub fn tell_ports(&self, seen: Instant, ports: PortNumbers) {
+        let mut known = lock(&self.0.known);
+        if known.port_names.iter().any(|name| known.ports.differ_in(&ports, name)) {
+            known.seen.get_or_insert(seen);
+            self.0.changed.notify_one();
+        }
+        known.ports = ports;
+    }
+
     /// Reads the files again and judges them with the objects, as [`PolicyFiles::watch`] wants it.
     ///
     /// [`PolicyFiles::watch`]: crate::source::file::PolicyFiles::watch
@@ -143,13 +158,21 @@ impl PolicyObjects {
     #[must_use]
     pub fn judge(&self) -> Loaded {
         let mut last = lock(&self.0.last);
-        let (files, standing, objects) = {
+        let (files, standing, objects, ports) = {
             let mut known = lock(&self.0.known);
             known.seen = None;
             let objects: Vec<ApiObject> = known.objects.values().cloned().collect();
-            (known.files.clone(), known.problems.clone(), objects)
+            (known.files.clone(), known.problems.clone(), objects, known.ports.clone())
         };
-        let judged = judge_with_objects(&files, &objects, &last.accepted);
+        let judged = judge_with_objects(&files, &objects, &last.accepted, &ports);
+        {
+            let mut known = lock(&self.0.known);
+            known.port_names.clone_from(&judged.policy.port_names);
+            // Of a name that nobody had asked for, news may have come meanwhile.
+            if known.port_names.iter().any(|name| known.ports.differ_in(&ports, name)) {
+                self.0.changed.notify_one();
+            }
+        }
         last.order += 1;
         last.accepted = judged.accepted;
         let as_written = objects.iter().filter(|object| object.name.kind.has_status());

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::cluster::Cluster;
+use super::port::PortNumbers;
 use super::{CgroupRef, DeclaredWorkload, InterfaceRef, Labels, SourceKind, Workload, alias};
 use crate::config::ManagedScope;
 use crate::policy::model::PolicySet;
@@ -185,6 +186,18 @@ impl Registry {
     #[must_use]
     pub const fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// The numbers that named ports of pods have.
+    #[must_use]
+    pub fn port_numbers(&self) -> PortNumbers {
+        self.pods.as_ref().map(Pods::port_numbers).unwrap_or_default()
+    }
+
+    /// The same, where it changed since this was last asked.
+    pub fn take_new_port_numbers(&mut self) -> Option<PortNumbers> {
+        let pods = self.pods.as_mut()?;
+        pods.take_change_of_ports().then(|| pods.port_numbers())
     }
 
     /// Whether an address is the host's own.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bulkhead::policy::model::SecurityGroup;
+use bulkhead::policy::model::{Rule, SecurityGroup};
 
 use crate::model::World;
 use crate::world::{Case, Step};
@@ -28,7 +28,8 @@ pub fn shrink(case: &Case, mut fails: impl FnMut(&Case) -> bool) -> Case {
 fn size(case: &Case) -> usize {
     let world = |world: &World| {
         let rules = |group: &SecurityGroup| {
-            group.all_rules().map(|rule| 1 + rule.peers.len() + rule.ports.as_ref().map_or(0, Vec::len)).sum::<usize>()
+            let size = |rule: &Rule| 1 + rule.peers.len() + rule.ports.as_ref().map_or(0, Vec::len) + rule.named.len();
+            group.all_rules().map(size).sum::<usize>()
         };
         let entries = world.policy.guardrails.iter().map(|guardrail| guardrail.entries.len()).sum::<usize>();
         world.workloads.len()
@@ -110,6 +111,10 @@ fn rules(case: &mut Case, fails: &mut impl FnMut(&Case) -> bool) {
                             })
                         });
                         attempt_rules(case, fails, number, group, is_ingress, |rules| {
+                            let named = rules.get_mut(rule).map(|rule| &mut rule.named);
+                            named.is_some_and(|named| (entry < named.len()).then(|| named.remove(entry)).is_some())
+                        });
+                        attempt_rules(case, fails, number, group, is_ingress, |rules| {
                             let ports = rules.get_mut(rule).and_then(|rule| rule.ports.as_mut());
                             ports.is_some_and(|ports| {
                                 ports.len() > 1 && entry < ports.len() && {
@@ -131,7 +136,7 @@ fn attempt_rules(
     number: usize,
     group: usize,
     is_ingress: bool,
-    change: impl FnOnce(&mut Vec<bulkhead::policy::model::Rule>) -> bool,
+    change: impl FnOnce(&mut Vec<Rule>) -> bool,
 ) {
     let mut smaller = case.clone();
     let Some(world) = worlds(&mut smaller).nth(number) else { return };

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use bulkhead::policy::model::{Guardrail, Peer, PortMatch, Rule};
+use bulkhead::policy::model::{Guardrail, NamedPort, Peer, PortMatch, PortOf, Rule};
 
 use super::Difference;
 use crate::model::{ACK, FIN, Message, Packet, RST, SYN, Spot, World};
@@ -125,7 +125,17 @@ fn tell_rules(text: &mut String, direction: &str, rules: Option<&Vec<Rule>>) {
     for (index, rule) in rules.iter().enumerate() {
         let peers: Vec<String> = rule.peers.iter().map(peer).collect();
         let ports = ports(rule.ports.as_ref());
-        let _ = writeln!(text, "        {direction} {index}: {} for {ports}", peers.join(", "));
+        let named: String = rule.named.iter().map(named).collect();
+        let _ = writeln!(text, "        {direction} {index}: {} for {ports}{named}", peers.join(", "));
+    }
+}
+
+fn named(named: &NamedPort) -> String {
+    match &named.of {
+        PortOf::Subjects(id) => format!("; to members of group {id} too for {}", port(&named.port)),
+        PortOf::Peers(peers) => {
+            format!("; {} for {}", peers.iter().map(peer).collect::<Vec<_>>().join(", "), port(&named.port))
+        }
     }
 }
 

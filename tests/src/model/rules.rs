@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bulkhead::config::failsafe::FailsafePort;
 use bulkhead::policy::compile::RulePlace;
-use bulkhead::policy::model::{DenyEntry, Established, Mode, Peer, PortMatch, Rule, SecurityGroup};
+use bulkhead::policy::model::{DenyEntry, Established, Mode, NamedPort, Peer, PortMatch, PortOf, Rule, SecurityGroup};
 use bulkhead_ebpf::abi::{Direction, Verdict};
 
 use super::who::Subject;
@@ -130,7 +130,7 @@ impl Model {
         let mut allowing = Vec::new();
         for group in &groups {
             for (index, rule) in group.rules(subject.direction) {
-                if self.rule_allows(rule, peers, port) {
+                if self.rule_allows(rule, &groups, peers, port) {
                     allowing.push(RulePlace::Rule { group: group.id, direction: subject.direction, index });
                 }
             }
@@ -202,13 +202,21 @@ impl Model {
         self.world.policy.groups.iter().filter(|group| group.selector.matches(labels)).collect()
     }
 
-    fn rule_allows(&self, rule: &Rule, peers: &[IpAddr], port: &Port) -> bool {
-        let named = rule.peers.iter().any(|named| peers.iter().all(|peer| self.is_peer(named, *peer)));
+    /// Whether a rule allows it to a subject that is in `groups`.
+    fn rule_allows(&self, rule: &Rule, groups: &[&SecurityGroup], peers: &[IpAddr], port: &Port) -> bool {
+        let is_one = |of: &[Peer]| of.iter().any(|named| peers.iter().all(|peer| self.is_peer(named, *peer)));
         let ported = match &rule.ports {
             None => true,
             Some(ports) => ports.iter().any(|entry| covers(entry, port)),
         };
-        named && ported
+        let at_name = |named: &NamedPort| {
+            covers(&named.port, port)
+                && match &named.of {
+                    PortOf::Subjects(id) => groups.iter().any(|group| group.id == *id) && is_one(&rule.peers),
+                    PortOf::Peers(peers) => is_one(peers),
+                }
+        };
+        ported && is_one(&rule.peers) || rule.named.iter().any(at_name)
     }
 
     /// As [`Self::is_peer`], for guardrails: whoever takes an address that its workload has left may be a stranger, and so may

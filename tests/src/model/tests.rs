@@ -50,7 +50,7 @@ fn group(name: &str, id: u32, ingress: impl Into<Option<Vec<Rule>>>, egress: Opt
 
 fn rule(peer: Peer, protocol: u8, port: u16) -> Rule {
     let ports = Some(vec![PortMatch::Ports { protocol, first: port, last: port }]);
-    Rule { description: None, peers: vec![peer], ports, origin: origin() }
+    Rule { description: None, peers: vec![peer], ports, named: Vec::new(), origin: origin() }
 }
 
 /// `web` may send to `api` on TCP 80 and nothing else; `api` takes that and, from anyone, nothing else.

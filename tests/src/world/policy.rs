@@ -1,7 +1,8 @@
 //! Random policies.
 
 use bulkhead::policy::model::{
-    DenyEntry, Established, GroupId, Guardrail, Mode, Peer, PolicySet, PortMatch, Rule, SecurityGroup,
+    DenyEntry, Established, GroupId, Guardrail, Mode, NamedPort, Peer, PolicySet, PortMatch, PortOf, Rule,
+    SecurityGroup,
 };
 use bulkhead::workload::{Requirement, Selector};
 
@@ -155,7 +156,19 @@ fn rules(random: &mut Random) -> Vec<Rule> {
 fn rule(random: &mut Random) -> Rule {
     let peers = (0..=random.below(2)).map(|_| peer(random)).collect();
     let ports = (!random.chance(25)).then(|| (0..=random.below(2)).map(|_| port(random)).collect());
-    Rule { description: None, peers, ports, origin: origin() }
+    let mut aside = random.aside();
+    let named = if aside.chance(15) { (0..=aside.below(2)).map(|_| named(&mut aside)).collect() } else { Vec::new() };
+    Rule { description: None, peers, ports, named, origin: origin() }
+}
+
+fn named(random: &mut Random) -> NamedPort {
+    let port = *random.pick(&PORTS);
+    let of = if random.chance(50) {
+        PortOf::Subjects(GroupId(1 + random.below(GROUPS as usize) as u32))
+    } else {
+        PortOf::Peers((0..=random.below(2)).map(|_| peer(random)).collect())
+    };
+    NamedPort { port: PortMatch::Ports { protocol: *random.pick(&[TCP, UDP]), first: port, last: port }, of }
 }
 
 fn peer(random: &mut Random) -> Peer {

@@ -11,6 +11,12 @@ impl Random {
         Self(seed)
     }
 
+    /// A sequence of its own, for what is drawn beside what was always drawn: this one goes on as if nothing had been.
+    #[must_use]
+    pub const fn aside(&self) -> Self {
+        Self(self.0.rotate_left(32))
+    }
+
     /// The next 64 bits.
     pub const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -39,14 +39,26 @@ impl Pod {
         format!("pods/{}-{}", self.namespace, self.name)
     }
 
+    /// The number of the port that it calls `web`.
+    pub fn web(self, protocol: u8) -> Option<u16> {
+        match (self.namespace, self.name, protocol) {
+            ("x", "a", TCP) | ("y", "b", TCP | UDP) | ("z", "c", TCP) => Some(80),
+            ("x", "b", TCP) | ("x", "a", UDP) | ("y" | "z", "a", TCP) => Some(81),
+            _ => None,
+        }
+    }
+
     pub fn labels(self) -> Labels {
+        let ports = [("port.tcp.web", TCP), ("port.udp.web", UDP)]
+            .into_iter()
+            .filter_map(|(key, protocol)| Some((key.to_owned(), self.web(protocol)?.to_string())));
         let pairs = [
             ("pod", self.name),
             ("namespace", self.namespace),
             ("namespace.ns", self.namespace),
             ("namespace.kubernetes.io/metadata.name", self.namespace),
         ];
-        pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+        pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).chain(ports).collect()
     }
 }
 
@@ -71,6 +83,11 @@ impl Service {
 
     pub fn is(self, protocol: u8, port: u16) -> bool {
         self.protocol == protocol && self.port == port
+    }
+
+    /// Whether it is what a pod calls `web` in that protocol.
+    pub fn is_web(self, protocol: u8, of: Pod) -> bool {
+        self.protocol == protocol && of.web(protocol) == Some(self.port)
     }
 
     pub fn message(self) -> Message {
@@ -254,7 +271,7 @@ pub const TABLE: &[Row] = &[
         reaches: |_, to, service| to.namespace != "x" || service.is(SCTP, 81) || service.is(TCP, 80),
     },
     Row {
-        what: "a named port, of which nothing is known: nothing",
+        what: "a named port that no pod has: nothing",
         policies: &[("x", "podSelector: {}\ningress: [{ports: [{port: http}]}]")],
         reaches: |_, to, _| to.namespace != "x",
     },
@@ -262,6 +279,101 @@ pub const TABLE: &[Row] = &[
         what: "a named port beside a number",
         policies: &[("x", "podSelector: {}\ningress: [{ports: [{port: http}, {port: 81}]}]")],
         reaches: |_, to, service| to.namespace != "x" || service.is(TCP, 81),
+    },
+    Row {
+        what: "a named port for ingress: each pod's own number",
+        policies: &[("x", "podSelector: {}\ningress: [{ports: [{port: web}]}]")],
+        reaches: |_, to, service| to.namespace != "x" || service.is_web(TCP, to),
+    },
+    Row {
+        what: "the same name of another protocol is another port",
+        policies: &[("x", "podSelector: {}\ningress: [{ports: [{protocol: UDP, port: web}]}]")],
+        reaches: |_, to, service| to.namespace != "x" || service.is_web(UDP, to),
+    },
+    Row {
+        what: "a named port in a protocol in which no pod has it: nothing",
+        policies: &[("x", "podSelector: {}\ningress: [{ports: [{protocol: SCTP, port: web}]}]")],
+        reaches: |_, to, _| to.namespace != "x",
+    },
+    Row {
+        what: "a named port beside others, from pods and addresses",
+        policies: &[(
+            "x",
+            "podSelector: {}\ningress: [{from: [{podSelector: {}}, {ipBlock: {cidr: 10.1.2.0/24}}], \
+             ports: [{port: web}, {protocol: UDP, port: web}, {protocol: SCTP, port: 81}]}]",
+        )],
+        reaches: |from, to, service| {
+            to.namespace != "x"
+                || ((service.is_web(TCP, to) || service.is_web(UDP, to) || service.is(SCTP, 81))
+                    && (from.namespace == "x" || (from.namespace == "y" && service.version == Version::V4)))
+        },
+    },
+    Row {
+        what: "policies with one named port each: for whom each is",
+        policies: &[
+            ("x", "podSelector: {matchLabels: {pod: a}}\ningress: [{from: [{podSelector: {}}], ports: [{port: web}]}]"),
+            (
+                "x",
+                "podSelector: {matchLabels: {pod: b}}\ningress: [{from: [{namespaceSelector: {matchLabels: {ns: y}}}], ports: [{port: web}]}]",
+            ),
+        ],
+        reaches: |from, to, service| match (to.namespace, to.name) {
+            ("x", "a") => from.namespace == "x" && service.is_web(TCP, to),
+            ("x", "b") => from.namespace == "y" && service.is_web(TCP, to),
+            _ => true,
+        },
+    },
+    Row {
+        what: "a named port for egress: the number of who receives",
+        policies: &[(
+            "x",
+            "podSelector: {}\npolicyTypes: [Egress]\negress: [{to: [{namespaceSelector: {matchLabels: {ns: y}}}], ports: [{port: web}]}]",
+        )],
+        reaches: |from, to, service| from.namespace != "x" || (to.namespace == "y" && service.is_web(TCP, to)),
+    },
+    Row {
+        what: "a named port for egress to several peers, in two protocols",
+        policies: &[(
+            "y",
+            "podSelector: {}\npolicyTypes: [Egress]\n\
+             egress: [{to: [{podSelector: {matchLabels: {pod: b}}}, {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: x}}}], \
+             ports: [{port: web}, {protocol: UDP, port: web}]}]",
+        )],
+        reaches: |from, to, service| {
+            from.namespace != "y"
+                || ((to.is("y", "b") || to.namespace == "x") && (service.is_web(TCP, to) || service.is_web(UDP, to)))
+        },
+    },
+    Row {
+        what: "a named port for egress to anyone: every pod that has it",
+        policies: &[("x", "podSelector: {}\npolicyTypes: [Egress]\negress: [{ports: [{port: web}]}]")],
+        reaches: |from, to, service| from.namespace != "x" || service.is_web(TCP, to),
+    },
+    Row {
+        what: "a named port for egress to addresses: an address is no pod",
+        policies: &[(
+            "x",
+            "podSelector: {}\npolicyTypes: [Egress]\n\
+             egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0}}, {podSelector: {matchLabels: {pod: b}}}], ports: [{port: web}, {port: 80}]}]",
+        )],
+        reaches: |from, to, service| {
+            from.namespace != "x"
+                || (service.is(TCP, 80) && (service.version == Version::V4 || to.is("x", "b")))
+                || (to.is("x", "b") && service.is_web(TCP, to))
+        },
+    },
+    Row {
+        what: "a named port that the sender may and the receiver takes by its number",
+        policies: &[
+            (
+                "x",
+                "podSelector: {}\npolicyTypes: [Egress]\negress: [{to: [{namespaceSelector: {}}], ports: [{port: web}]}]",
+            ),
+            ("y", "podSelector: {}\ningress: [{ports: [{port: 80}]}]"),
+        ],
+        reaches: |from, to, service| {
+            (from.namespace != "x" || service.is_web(TCP, to)) && (to.namespace != "y" || service.is(TCP, 80))
+        },
     },
     Row {
         what: "addresses of one IP version",

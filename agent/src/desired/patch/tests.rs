@@ -49,6 +49,7 @@ fn policy() -> Arc<PolicySet> {
             declared("api", "api", Some("shop/api"), None),
             declared("free", "none", None, Some("veth2")),
         ],
+        ..PolicySet::default()
     })
 }
 

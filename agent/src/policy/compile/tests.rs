@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::*;
-use crate::policy::model::{Guardrail, Origin, PortMatch, Rule};
+use crate::policy::model::{Guardrail, NamedPort, Origin, PortMatch, PortOf, Rule};
 use crate::workload::Selector;
 
 fn origin() -> Origin {
@@ -13,7 +13,13 @@ fn origin() -> Origin {
 }
 
 fn rule(peers: &[Peer], ports: Option<&[PortMatch]>) -> Rule {
-    Rule { description: None, peers: peers.to_vec(), ports: ports.map(<[_]>::to_vec), origin: origin() }
+    Rule {
+        description: None,
+        peers: peers.to_vec(),
+        ports: ports.map(<[_]>::to_vec),
+        named: Vec::new(),
+        origin: origin(),
+    }
 }
 
 fn group(id: u32, ingress: impl Into<Option<Vec<Rule>>>, egress: Option<Vec<Rule>>) -> SecurityGroup {
@@ -43,6 +49,32 @@ fn compile_all(groups: Vec<SecurityGroup>, sets: &[&[u32]]) -> CompiledPolicy {
 const TCP_443: PortMatch = PortMatch::Ports { protocol: 6, first: 443, last: 443 };
 const ANY_TCP: PortMatch = PortMatch::Ports { protocol: 6, first: 0, last: 65_535 };
 const PEER: Peer = Peer::Group(GroupId(7));
+
+#[test]
+fn a_named_port_holds_for_the_subjects_and_the_peers_that_have_it() {
+    let port = |number| PortMatch::Ports { protocol: 6, first: number, last: number };
+    let mut ingress = rule(&[PEER], Some(&[]));
+    ingress.named = [(80, 21), (81, 22), (82, 23)]
+        .map(|(number, group)| NamedPort { port: port(number), of: PortOf::Subjects(GroupId(group)) })
+        .into();
+    let mut egress = rule(&[Peer::World], Some(&[]));
+    egress.named = vec![NamedPort { port: port(83), of: PortOf::Peers(vec![Peer::Host]) }];
+    let marker = |id| group(id, None, None);
+    let groups = vec![group(1, vec![ingress], Some(vec![egress])), marker(21), marker(22), marker(23)];
+    let compiled = compile_all(groups, &[&[1], &[1, 21], &[1, 22], &[22]]);
+    let classes = |ids: &[u32], direction| {
+        let (subject, _) = compiled.subjects[&set(ids)];
+        let number = |number| compiled.ports.of(&port(number))[0];
+        let has = |at: &u16| compiled.rows.contains_key(&RowKey::new(0, subject, direction, number(*at)));
+        [80, 81, 83].into_iter().filter(has).collect::<Vec<u16>>()
+    };
+    assert_eq!(classes(&[1], Direction::Ingress), [0_u16; 0]);
+    assert_eq!(classes(&[1, 21], Direction::Ingress), [80]);
+    assert_eq!(classes(&[1, 22], Direction::Ingress), [81]);
+    assert_eq!(classes(&[22], Direction::Ingress), [0_u16; 0]);
+    assert_eq!(classes(&[1, 22], Direction::Egress), [83]);
+    assert_eq!(compiled.slots.keys().collect::<Vec<_>>(), [&PEER, &Peer::Host], "of the parts alone that count here");
+}
 
 #[test]
 fn a_rule_sets_its_peer_in_the_classes_of_its_ports_and_nowhere_else() {

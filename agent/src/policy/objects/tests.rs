@@ -38,7 +38,7 @@ fn file(text: &str) -> PolicyFile {
 }
 
 fn judge(objects: &[ApiObject]) -> Judged {
-    judge_with_objects(&[], objects, &Accepted::new())
+    judge_with_objects(&[], objects, &Accepted::new(), &PortNumbers::default())
 }
 
 fn of<'a>(judged: &'a Judged, name: &str) -> &'a SecurityGroup {
@@ -68,7 +68,7 @@ fn objects_and_files_are_one_policy() {
         object(ObjectKind::Guardrail, "no-telnet", &json!({"deny": [{"ports": [{"protocol": "tcp", "port": 23}]}]})),
         policy("shop/web", &json!({"podSelector": {}})),
     ];
-    let judged = judge_with_objects(&[file(text)], &objects, &Accepted::new());
+    let judged = judge_with_objects(&[file(text)], &objects, &Accepted::new(), &PortNumbers::default());
     assert_eq!(judged.refused, BTreeMap::new());
     assert_eq!((judged.policy.groups.len(), judged.policy.guardrails.len(), judged.accepted.len()), (3, 1, 4));
     let rule = &of(&judged, "db").ingress.as_ref().expect("ingress")[0];
@@ -152,7 +152,7 @@ fn where_nobody_can_tell_whom_it_selects_the_last_version_that_was_accepted_hold
     );
     let friend = group("web", &json!({"selector": {}, "ingress": [{"from": [{"group": "db"}]}]}));
     let accepted = judge(&[old.clone(), friend.clone()]).accepted;
-    let judged = judge_with_objects(&[], &[new.clone(), friend.clone()], &accepted);
+    let judged = judge_with_objects(&[], &[new.clone(), friend.clone()], &accepted, &PortNumbers::default());
     assert_eq!(of(&judged, "db"), of(&judge(&[old]), "db"));
     assert_eq!(refusal(&judged).0, Standing::Former);
     assert_eq!(judged.accepted, accepted, "and does so until there is a better one");
@@ -162,7 +162,7 @@ fn where_nobody_can_tell_whom_it_selects_the_last_version_that_was_accepted_hold
     assert_eq!(peers(&of(&fresh, "web").ingress), Some(vec![0]), "nobody is taken for a member");
     assert_eq!(fresh.refused[&new.name].standing, Standing::Nothing);
     assert_eq!(fresh.refused.len(), 2, "who names it is told");
-    let gone = judge_with_objects(&[], &[], &accepted);
+    let gone = judge_with_objects(&[], &[], &accepted, &PortNumbers::default());
     assert_eq!((gone.policy.groups.len(), gone.accepted.len()), (0, 0), "what was deleted is not remembered");
 }
 
@@ -183,7 +183,7 @@ fn a_name_or_an_id_belongs_to_the_file_and_then_to_the_older_object() {
     let text =
         "apiVersion: bulkhead.dev/v1alpha1\nkind: SecurityGroup\nmetadata: {name: db}\nspec: {id: 7, selector: {}}";
     let open = json!({"selector": {"matchLabels": {"app": "db"}}, "ingress": [{"from": [{"entity": "world"}]}]});
-    let judged = judge_with_objects(&[file(text)], &[group("db", &open)], &Accepted::new());
+    let judged = judge_with_objects(&[file(text)], &[group("db", &open)], &Accepted::new(), &PortNumbers::default());
     assert_eq!((of(&judged, "db").id, &of(&judged, "db").selector.requirements[..]), (GroupId(7), &[][..]));
     let loser = of(&judged, "kubernetes:SecurityGroup/db");
     assert_eq!((peers(&loser.ingress), loser.id == GroupId(7)), (Some(vec![]), false));
@@ -211,7 +211,7 @@ fn two_network_policies_of_one_name_both_hold_their_pods() {
     let text = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: db, namespace: shop}\nspec: \
                 {podSelector: {matchLabels: {app: db}}, ingress: [{}]}";
     let object = policy("shop/db", &json!({"podSelector": {"matchLabels": {"app": "web"}}, "ingress": [{}]}));
-    let judged = judge_with_objects(&[file(text)], &[object], &Accepted::new());
+    let judged = judge_with_objects(&[file(text)], &[object], &Accepted::new(), &PortNumbers::default());
     assert_eq!(peers(&of(&judged, "networkpolicy:shop/db").ingress), Some(vec![2, 1]));
     assert_eq!(peers(&of(&judged, "kubernetes:NetworkPolicy/shop/db").ingress), Some(vec![1]));
 }
@@ -223,7 +223,8 @@ fn a_guardrail_and_an_address_group_stay_what_they_were_until_they_are_right_aga
     let bad = |cidr: &str| object(ObjectKind::AddressGroup, "bad", &json!({"cidrs": ["192.0.2.0/24", cidr]}));
     let first = judge(&[rail("10.0.0.0/8"), bad("198.51.100.0/24")]);
     assert_eq!(first.refused, BTreeMap::new());
-    let second = judge_with_objects(&[], &[rail("10.0.0.1/8"), bad("nonsense")], &first.accepted);
+    let second =
+        judge_with_objects(&[], &[rail("10.0.0.1/8"), bad("nonsense")], &first.accepted, &PortNumbers::default());
     assert_eq!(second.policy, first.policy);
     assert!(second.refused.values().all(|refusal| refusal.standing == Standing::Former), "{:?}", second.refused);
 

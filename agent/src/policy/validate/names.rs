@@ -7,6 +7,8 @@
 const MAX_LABEL: usize = 63;
 /// Longest prefix of a label's key, in bytes.
 const MAX_SUBDOMAIN: usize = 253;
+/// Longest name of a container's port, in bytes.
+const MAX_PORT_NAME: usize = 15;
 /// Longest value that a selector may ask for: systemd's unit names (`UNIT_NAME_MAX`) are values of discovered labels.
 const MAX_SELECTED: usize = 255;
 
@@ -43,6 +45,23 @@ pub(super) fn check_subdomain(name: &str) -> Result<(), Wrong> {
     Err((
         format!("`{}` is no name of a Kubernetes object", crate::policy::document::shorten(name)),
         "use lower-case letters, digits and `-`, with `.` between the parts, at most 253".to_owned(),
+    ))
+}
+
+/// Whether `name` may name a container's port: `IsValidPortName`.
+pub(super) fn check_port_name(name: &str) -> Result<(), Wrong> {
+    if name.len() <= MAX_PORT_NAME
+        && is_dns_label(name)
+        && !name.contains("--")
+        && name.contains(|c: char| c.is_ascii_lowercase())
+    {
+        return Ok(());
+    }
+    Err((
+        format!("`{}` is no name of a port", crate::policy::document::shorten(name)),
+        "write a port from 1 to 65535, or a name of lower-case letters, digits and single `-` between them, at least one letter, \
+         at most 15"
+            .to_owned(),
     ))
 }
 
@@ -128,6 +147,26 @@ mod tests {
             assert!(message.contains(bad) && cure.contains(offered), "{message}; {cure}");
         }
         assert!(check_name("").is_err() && check_name(&"a".repeat(64)).is_err());
+    }
+
+    #[test]
+    fn names_of_ports_follow_kubernetes() {
+        for (name, is_one) in [
+            ("http", true),
+            ("a-1", true),
+            ("1a", true),
+            ("", false),
+            ("80", false),
+            ("HTTP", false),
+            ("-a", false),
+            ("a--b", false),
+            ("a.b", false),
+            ("exactly-fifteen", true),
+            ("sixteen-letters-", false),
+            ("sixteen-letters1", false),
+        ] {
+            assert_eq!(check_port_name(name).is_ok(), is_one, "{name}");
+        }
     }
 
     #[test]

@@ -2,28 +2,31 @@
 //!
 //! A policy becomes a group, `networkpolicy:NAMESPACE/NAME`: its members are the pods that it selects, its rules the policy's, by the same
 //! index. What a rule's selectors name becomes a group too, `pods:SELECTOR`, which governs nobody: it only says who is meant.
+//! A port that a rule names is the number that the pod which receives has for the name, and so another one for each: see [`ports`].
 //! A direction that no policy of a pod mentions stays open, as a group without `egress` leaves it.
 //!
 //! Source of what is implied: Kubernetes' API reference, `networking.k8s.io/v1`, and "Network Policies" in its documentation.
 
 mod block;
 mod peers;
+mod ports;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::index::{Index, Taken};
 use super::names::check_subdomain;
 use super::selector::requirements;
-use super::{Context, group_id, once};
+use super::{Context, group_id};
+use crate::policy::document::Field;
 use crate::policy::document::network_policy::{
-    MODE, NetworkPolicy, NetworkPolicySpec, ObjectMeta, PolicyType, Port, Protocol,
+    MODE, NetworkPolicy, NetworkPolicySpec, ObjectMeta, Peer as Entry, PolicyType, Port,
 };
-use crate::policy::document::{Field, NameOrNumber};
-use crate::policy::model::{Established, GroupId, Mode, Origin, Peer, PortMatch, Rule, SecurityGroup};
+use crate::policy::model::{Established, GroupId, Mode, Origin, Peer, Rule, SecurityGroup};
 use crate::policy::problem::Reporter;
 use crate::policy::yaml::{Mark, Node, Value};
 use crate::workload::{Requirement, Selector};
 use peers::{Peers, everyone};
+pub(super) use ports::Names;
 
 /// The label that carries a pod's namespace.
 pub(super) const NAMESPACE: &str = "namespace";
@@ -50,7 +53,7 @@ pub(super) fn listed(document: Node<'_>) -> Vec<Node<'_>> {
 }
 
 /// The groups that all policies together are.
-pub(super) fn groups(reads: &[ReadPolicy<'_>], index: &Index) -> Vec<SecurityGroup> {
+pub(super) fn groups(reads: &[ReadPolicy<'_>], index: &Index, ports: &mut Names<'_>) -> Vec<SecurityGroup> {
     let mut names = Taken::default();
     let mut ids: BTreeSet<GroupId> = index.groups.values().copied().collect();
     let mut peers = BTreeMap::new();
@@ -62,7 +65,7 @@ pub(super) fn groups(reads: &[ReadPolicy<'_>], index: &Index) -> Vec<SecurityGro
         let is_first = names.take("NetworkPolicy", &name, mark, read.report);
         // A group has a name of its own even where two policies have not.
         let name = if is_first { format!("{PREFIX}{name}") } else { read.report.origin(read.mark).to_string() };
-        groups.extend(policy(read, &namespace, name, context, (&mut peers, &mut ids)));
+        groups.extend(policy(read, &namespace, name, context, (&mut peers, &mut ids, ports)));
     }
     groups.extend(peers.into_values());
     groups
@@ -108,7 +111,7 @@ fn policy(
     namespace: &str,
     name: String,
     context: Context<'_>,
-    (groups, ids): (&mut BTreeMap<String, SecurityGroup>, &mut BTreeSet<GroupId>),
+    (groups, ids, names): (&mut BTreeMap<String, SecurityGroup>, &mut BTreeSet<GroupId>, &mut Names<'_>),
 ) -> Option<SecurityGroup> {
     let mode = read.document.metadata.get().and_then(|metadata| mode(metadata, context)).unwrap_or_default();
     if read.document.spec.is_absent() {
@@ -125,7 +128,7 @@ fn policy(
         [of_namespace].into_iter().chain(requirements(selector, context)).collect()
     });
     let origin = context.report.origin(read.mark);
-    let mut peers = Peers { namespace, context, groups, ids, origin: &origin };
+    let mut peers = Peers { namespace, context, groups, ids, names, origin: &origin, selectors: BTreeMap::new() };
     let ingress =
         list(&spec.ingress, context, |mark, entry| rule(mark, ("from", &entry.from), &entry.ports, &mut peers));
     let egress = list(&spec.egress, context, |mark, entry| rule(mark, ("to", &entry.to), &entry.ports, &mut peers));
@@ -150,7 +153,7 @@ fn policy(
 /// A pod and its node reach each other, whatever policies say.
 pub(in crate::policy) fn node(origin: Origin) -> Rule {
     let description = Some("a node and its pods reach each other".to_owned());
-    Rule { description, peers: vec![Peer::Host], ports: None, origin }
+    Rule { description, peers: vec![Peer::Host], ports: None, named: Vec::new(), origin }
 }
 
 /// The rules of one direction, a wrong one without peers.
@@ -197,77 +200,31 @@ fn mode(metadata: &ObjectMeta, context: Context<'_>) -> Option<Mode> {
 
 fn rule(
     mark: Mark,
-    (side, entries): (&str, &Field<Vec<Field<crate::policy::document::network_policy::Peer>>>),
+    (side, entries): (&str, &Field<Vec<Field<Entry>>>),
     entries_of_ports: &Field<Vec<Field<Port>>>,
-    peers: &mut Peers<'_>,
+    peers: &mut Peers<'_, '_>,
 ) -> Option<Rule> {
     let context = peers.context;
-    let named = match entries {
+    let some = match entries {
         Field::Refused(_) => None,
-        Field::Is(_, entries) if !entries.is_empty() => peers.of(side, entries),
-        Field::Absent | Field::Is(..) => Some(everyone()),
+        Field::Is(_, entries) if !entries.is_empty() => peers.of(side, entries).map(Some),
+        Field::Absent | Field::Is(..) => Some(None),
     };
     let ports = match entries_of_ports {
         Field::Refused(_) => None,
-        Field::Is(_, entries) if !entries.is_empty() => ports(entries, context).map(Some),
+        Field::Is(_, entries) if !entries.is_empty() => ports::ports(entries, context).map(Some),
         Field::Absent | Field::Is(..) => Some(None),
     };
-    Some(Rule { description: None, peers: named?, ports: ports?, origin: context.report.origin(mark) })
-}
-
-/// The ports of a rule. One that is named stays out: nobody knows which it is, and what nobody knows is not allowed.
-fn ports(entries: &[Field<Port>], context: Context<'_>) -> Option<Vec<PortMatch>> {
-    let ports: Vec<Option<Option<PortMatch>>> =
-        entries.iter().filter_map(Field::marked).map(|(_, entry)| port(entry, context)).collect();
-    Some(once(ports.into_iter().collect::<Option<Vec<_>>>()?.into_iter().flatten().collect()))
-}
-
-/// `None` where it is wrong, `Some(None)` where it is a name.
-fn port(entry: &Port, context: Context<'_>) -> Option<Option<PortMatch>> {
-    let protocol = match &entry.protocol {
-        Field::Absent => Protocol::default(),
-        Field::Refused(_) => return None,
-        Field::Is(_, protocol) => *protocol,
-    } as u8;
-    let in_range = |mark: Mark, number: i64, name: &str| {
-        let port = u16::try_from(number).ok().filter(|port| *port != 0);
-        if port.is_none() {
-            context.report.add(mark, format!("`{name}` {number} is out of range"), "write a number from 1 to 65535");
-        }
-        port
-    };
-    let last = match &entry.end_port {
-        Field::Absent => None,
-        Field::Refused(_) => return None,
-        Field::Is(mark, number) => Some((*mark, in_range(*mark, *number, "endPort")?)),
-    };
-    match (entry.port.marked(), last) {
-        (None, Some((at, _))) => {
-            context.report.add(at, "`endPort` without `port`", "add `port`, the first port of the range");
-            None
-        }
-        (None, None) if entry.port.is_absent() => Some(Some(PortMatch::Ports { protocol, first: 0, last: u16::MAX })),
-        (None, None) => None,
-        (Some((_, NameOrNumber::Name(name))), Some((at, _))) => {
-            let message = format!("`endPort` beside the named port `{name}`");
-            context.report.add(at, message, "give `port` as a number, or leave `endPort` out");
-            None
-        }
-        (Some((at, NameOrNumber::Name(name))), None) if name.is_empty() => {
-            context.report.add(at, "the port's name is empty", "write a port from 1 to 65535, or a name");
-            None
-        }
-        (Some((_, NameOrNumber::Name(_))), None) => Some(None),
-        (Some((at, NameOrNumber::Number(number))), last) => {
-            let first = in_range(at, *number, "port")?;
-            match last {
-                Some((at, last)) if last < first => {
-                    let message = format!("the range ends at {last}, before it begins at {first}");
-                    context.report.add(at, message, format!("write `port: {last}` and `endPort: {first}`"));
-                    None
-                }
-                _ => Some(Some(PortMatch::Ports { protocol, first, last: last.map_or(first, |(_, last)| last) })),
-            }
-        }
-    }
+    let (some, ports) = (some?, ports?);
+    let named = ports.as_ref().map(|ports| match side {
+        "from" => ports.of_subjects(peers),
+        _ => ports.of_peers(some.as_deref(), peers),
+    });
+    Some(Rule {
+        description: None,
+        peers: some.unwrap_or_else(everyone),
+        ports: ports.map(|ports| ports.matches),
+        named: named.unwrap_or_default(),
+        origin: context.report.origin(mark),
+    })
 }

@@ -35,6 +35,7 @@ fn rule(
         description: description.get().cloned(),
         peers: peers?,
         ports: ports?,
+        named: Vec::new(),
         origin: context.report.origin(mark),
     })
 }

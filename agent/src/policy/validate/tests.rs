@@ -103,6 +103,7 @@ spec: {cidrs: [192.0.2.0/24, 2001:db8::/32, 10.0.0.1/32]}
             description: Some("HTTPS".to_owned()),
             peers: vec![cidr("0.0.0.0/0"), cidr("::/0")],
             ports: Some(vec![tcp(443, 443), tcp(8000, 8099)]),
+            named: Vec::new(),
             origin: origin(18, 7),
         }]),
         egress: Some(vec![Rule {
@@ -117,6 +118,7 @@ spec: {cidrs: [192.0.2.0/24, 2001:db8::/32, 10.0.0.1/32]}
                 cidr("10.0.0.1/32"),
             ],
             ports: None,
+            named: Vec::new(),
             origin: origin(22, 7),
         }]),
         mode: Mode::Audit,

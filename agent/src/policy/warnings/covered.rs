@@ -95,7 +95,8 @@ fn denies(wide: &DenyEntry, narrow: &DenyEntry) -> bool {
 /// Whether `wide` allows everything that `narrow` allows, whatever workloads there are.
 fn covers(wide: &Rule, narrow: &Rule) -> bool {
     // The same AddressGroup, which may be long, needs no comparison of each prefix with each.
-    covers_ports(wide.ports.as_deref(), narrow.ports.as_deref())
+    narrow.named.is_empty()
+        && covers_ports(wide.ports.as_deref(), narrow.ports.as_deref())
         && (wide.peers == narrow.peers || narrow.peers.iter().all(|peer| covers_peer(&wide.peers, *peer)))
 }
 

@@ -13,7 +13,7 @@ pub(super) fn rules(
     guardrails: &[Guardrail],
     warnings: &mut Vec<Problem>,
 ) {
-    for (_, rule) in group.rules(direction) {
+    for (_, rule) in group.rules(direction).filter(|(_, rule)| rule.named.is_empty()) {
         // One guardrail may deny some of the peers, another the rest: the first one is named.
         let denied: Option<Vec<&Guardrail>> =
             rule.peers.iter().map(|peer| denies(guardrails, group, direction, rule, *peer)).collect();

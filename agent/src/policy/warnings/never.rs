@@ -21,7 +21,10 @@ pub(super) fn entries(policy: &PolicySet, warnings: &mut Vec<Problem>) {
     };
     for group in &policy.groups {
         for rule in group.all_rules() {
-            check("rule", &rule.origin, [Some(&rule.peers), None], rule.ports.as_deref());
+            // At ports that it names, whom it allows is known to be there.
+            if rule.named.is_empty() {
+                check("rule", &rule.origin, [Some(&rule.peers), None], rule.ports.as_deref());
+            }
         }
     }
     for entry in policy.guardrails.iter().flat_map(|guardrail| &guardrail.entries) {
@@ -32,7 +35,7 @@ pub(super) fn entries(policy: &PolicySet, warnings: &mut Vec<Problem>) {
 /// Why nothing matches; `None` for a side or ports is anything.
 fn never(sides: [Option<&[Peer]>; 2], ports: Option<&[PortMatch]>, nobody: &BTreeSet<GroupId>) -> Option<&'static str> {
     if ports.is_some_and(<[_]>::is_empty) {
-        return Some("it names its ports by names, which are not known here");
+        return Some("it names its ports by names, and no pod whose port could be meant is known to have one of them");
     }
     let empty = |peer: &Peer| matches!(peer, Peer::Group(id) if nobody.contains(id));
     if sides.into_iter().flatten().any(|side| side.iter().all(empty)) {

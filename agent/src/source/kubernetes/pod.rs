@@ -1,5 +1,7 @@
 //! Pods.
 
+mod port;
+
 use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
@@ -8,6 +10,7 @@ use crate::source::PodFact;
 use crate::source::kubernetes::address::address;
 use crate::source::kubernetes::object::{Kind, Metadata};
 use crate::workload::interned::Interned;
+use port::{Container, with_ports};
 
 /// All pods that have not finished.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub(super) struct Pod {
 struct Spec {
     node_name: Option<String>,
     host_network: Option<bool>,
+    containers: Option<Vec<Container>>,
+    init_containers: Option<Vec<Container>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -103,7 +108,8 @@ impl Kind for Pods {
             doubts.push("it has no UID".to_owned());
             return None;
         }
-        let labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner).intern(labels.unwrap_or_default());
+        let labels = with_ports(labels.unwrap_or_default(), (spec.containers, spec.init_containers), doubts);
+        let labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner).intern(labels);
         Some(PodFact { name, uid: uid.unwrap_or_default(), labels, addresses, local })
     }
 }

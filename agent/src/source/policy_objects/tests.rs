@@ -78,6 +78,47 @@ fn a_list_takes_the_place_of_what_was_known_of_its_kind_alone() {
     assert_eq!(groups(&objects.judge().result.expect("a policy")), ["b"]);
 }
 
+/// Of one pod whose port has a name.
+fn numbers(key: &str, number: u16) -> PortNumbers {
+    let mut numbers = PortNumbers::default();
+    numbers.add(&[("namespace".to_owned(), "shop".to_owned()), (key.to_owned(), number.to_string())].into());
+    numbers
+}
+
+#[tokio::test]
+async fn a_number_that_a_named_port_never_had_has_policy_judged_and_names_that_no_rule_uses_do_not() {
+    let objects = PolicyObjects::new(&[]).expect("no files");
+    let ports = json!([{"ports": [{"port": "http"}]}]);
+    let spec = json!({"podSelector": {}, "ingress": ports});
+    let policy = json!({"metadata": {"namespace": "shop", "name": "web"}, "spec": spec});
+    let policy = ApiObject::new(ObjectKind::NetworkPolicy, &policy).expect("a name");
+    for kind in ObjectKind::ALL {
+        objects.tell(Instant::now(), kind, Told::All(Vec::new()));
+    }
+    objects.tell(Instant::now(), ObjectKind::NetworkPolicy, Told::One(policy));
+    objects.tell_ports(Instant::now(), numbers("port.tcp.http", 80));
+    let (events, mut outcomes) = mpsc::channel(16);
+    let (_stop, stopped) = watch::channel(false);
+    let _task = tokio::spawn(objects.clone().watch(events, stopped));
+    let mut judged = async |until: Duration| match timeout(until, outcomes.recv()).await {
+        Ok(Some(Event::Policy(load))) => {
+            let policy = load.result.expect("a policy");
+            policy.groups.into_iter().map(|group| group.name).find(|name| name.contains("port."))
+        }
+        other => {
+            assert!(other.is_err(), "{other:?}");
+            None
+        }
+    };
+    assert_eq!(judged(LONG).await.as_deref(), Some("pods:namespace=shop&port.tcp.http=80"));
+    objects.tell_ports(Instant::now(), numbers("port.tcp.http", 8_080));
+    assert_eq!(judged(LONG).await.as_deref(), Some("pods:namespace=shop&port.tcp.http=8080"));
+    let mut more = numbers("port.tcp.http", 8_080);
+    more.add(&[("namespace".to_owned(), "shop".to_owned()), ("port.tcp.other".to_owned(), "9".to_owned())].into());
+    objects.tell_ports(Instant::now(), more);
+    assert_eq!(judged(DEBOUNCE * 4).await, None);
+}
+
 #[test]
 fn files_that_are_refused_stay_as_they_were_and_do_not_stop_objects() {
     let directory = TempDir::new().expect("a temporary directory");

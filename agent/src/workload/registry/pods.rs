@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::source::{NamespaceFact, PodFact, Told};
 use crate::workload::interned::Interned;
+use crate::workload::port::{CountedPorts, PortNumbers};
 use crate::workload::{CgroupRef, Labels, SourceKind, Workload};
 
 /// Begins the name of a workload that a pod is; namespace, slash and name follow.
@@ -33,6 +34,7 @@ pub(super) struct Pods {
     /// Paths of pods' cgroups, whether or not the pod is known.
     places: HashMap<String, String>,
     interned: Interned,
+    ports: CountedPorts,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -56,6 +58,8 @@ impl Pods {
                 let pods: BTreeMap<_, _> = facts.into_iter().map(|fact| self.read(fact)).collect();
                 let by_uid = pods.iter().filter_map(|(name, pod)| Some((pod.uid.clone()?, name.clone()))).collect();
                 let (before, held_before) = (replace(&mut self.pods, pods), replace(&mut self.by_uid, by_uid));
+                self.pods.iter().for_each(|(name, pod)| self.ports.count(namespace_of(name), &pod.labels));
+                before.iter().for_each(|(name, pod)| self.ports.discount(namespace_of(name), &pod.labels));
                 let gone = before.keys().filter(|name| !self.pods.contains_key(*name));
                 let differ = self.pods.iter().filter(|(name, pod)| before.get(*name) != Some(pod));
                 let changed = gone.chain(differ.map(|(name, _)| name));
@@ -139,6 +143,16 @@ impl Pods {
         self.places.get(uid).filter(|_| self.by_uid.get(uid).is_some_and(|holder| **holder == *name))
     }
 
+    /// The numbers that named ports of pods have.
+    pub(super) fn port_numbers(&self) -> PortNumbers {
+        self.ports.numbers()
+    }
+
+    /// Whether those changed since this was last asked.
+    pub(super) const fn take_change_of_ports(&mut self) -> bool {
+        self.ports.take_change()
+    }
+
     /// The pod that a fact tells of, and its name.
     fn read(&mut self, fact: PodFact) -> (Arc<str>, Pod) {
         let namespace = fact.name.split_once('/').map_or("", |(namespace, _)| namespace);
@@ -161,12 +175,14 @@ impl Pods {
         self.forget(&name);
         // No two pods have one UID, but who says so is only told so.
         let former = pod.uid.clone().and_then(|uid| self.by_uid.insert(uid, name.clone()));
+        self.ports.count(namespace_of(&name), &pod.labels);
         self.pods.insert(name.clone(), pod);
         former.into_iter().chain([name]).collect()
     }
 
     fn forget(&mut self, name: &str) -> Option<Arc<str>> {
         let (name, pod) = self.pods.remove_entry(name)?;
+        self.ports.discount(namespace_of(&name), &pod.labels);
         if let Some(uid) = &pod.uid
             && self.by_uid.get(uid) == Some(&name)
         {
@@ -191,6 +207,11 @@ impl Pods {
         }
         changed
     }
+}
+
+/// The namespace of the pod that a workload of this name is.
+fn namespace_of(name: &str) -> &str {
+    name.strip_prefix(POD).and_then(|pod| pod.split_once('/')).map_or("", |(namespace, _)| namespace)
 }
 
 /// Who is known by a UID here and not there.

@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::super::group_id;
 use super::super::selector::requirements;
 use super::super::{Context, once};
-use super::{NAMESPACE, block};
+use super::{NAMESPACE, Names, block};
 use crate::policy::document::network_policy::Peer as Entry;
 use crate::policy::document::{Field, LabelSelector};
 use crate::policy::model::{Established, GroupId, Mode, Origin, Peer, SecurityGroup};
@@ -18,14 +18,17 @@ use crate::workload::{Requirement, Selector};
 const PREFIX: &str = "pods:";
 
 /// The peers of one policy, and the groups that they need.
-pub(super) struct Peers<'a> {
+pub(super) struct Peers<'a, 'n> {
     pub(super) namespace: &'a str,
     pub(super) context: Context<'a>,
     /// By name: what several policies name is one group.
     pub(super) groups: &'a mut BTreeMap<String, SecurityGroup>,
     /// Every ID that is taken.
     pub(super) ids: &'a mut BTreeSet<GroupId>,
+    pub(super) names: &'a mut Names<'n>,
     pub(super) origin: &'a Origin,
+    /// Of the groups that this policy's peers are.
+    pub(super) selectors: BTreeMap<GroupId, Selector>,
 }
 
 /// Every address.
@@ -33,7 +36,7 @@ pub(super) fn everyone() -> Vec<Peer> {
     vec![Peer::Cidr(IpNet::V4(Ipv4Net::default())), Peer::Cidr(IpNet::V6(Ipv6Net::default()))]
 }
 
-impl Peers<'_> {
+impl Peers<'_, '_> {
     /// Each peer once; `None` where something is wrong.
     pub(super) fn of(&mut self, side: &str, entries: &[Field<Entry>]) -> Option<Vec<Peer>> {
         let mut peers = Some(Vec::new());
@@ -63,7 +66,9 @@ impl Peers<'_> {
             }
             (pods, namespaces, Field::Absent) => {
                 let selector = self.selector(pods, namespaces)?;
-                Some(vec![self.group(selector)])
+                let group = self.group(selector.clone());
+                self.selectors.insert(group, selector);
+                Some(vec![Peer::Group(group)])
             }
             (_, _, block) => {
                 let place = block.mark().unwrap_or(mark);
@@ -94,8 +99,14 @@ impl Peers<'_> {
         Some(Selector { requirements: all })
     }
 
+    /// Which pods a peer is; an address is none.
+    pub(super) fn selector_of(&self, peer: &Peer) -> Option<Selector> {
+        let Peer::Group(group) = peer else { return None };
+        self.selectors.get(group).cloned()
+    }
+
     /// The group that stands for a selector.
-    fn group(&mut self, selector: Selector) -> Peer {
+    pub(super) fn group(&mut self, selector: Selector) -> GroupId {
         let name = format!("{PREFIX}{}", text(&selector));
         let ids = &mut *self.ids;
         let group = self.groups.entry(name.clone()).or_insert_with(|| SecurityGroup {
@@ -109,7 +120,7 @@ impl Peers<'_> {
             established: Established::Revoke,
             origin: self.origin.clone(),
         });
-        Peer::Group(group.id)
+        group.id
     }
 }
 

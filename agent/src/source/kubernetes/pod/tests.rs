@@ -57,6 +57,58 @@ fn what_is_absent_or_null_is_as_if_it_were_empty() {
 }
 
 #[test]
+fn named_ports_are_labels_those_of_containers_that_stay_and_the_first_of_a_name() {
+    let containers = json!([
+        {"name": "main", "ports": [
+            {"name": "http", "containerPort": 8080, "protocol": "TCP"},
+            {"containerPort": 9090},
+            {"name": "dns", "containerPort": 53, "protocol": "UDP"},
+        ]},
+        {"name": "other", "ports": [{"name": "http", "containerPort": 1}, {"name": "metrics", "containerPort": 9100, "hostPort": 19100}, {"name": "sig", "containerPort": 7, "protocol": "SCTP"}]},
+        {"name": "bare"},
+        {"name": "null", "ports": null},
+    ]);
+    let init = json!([
+        {"name": "before", "ports": [{"name": "setup", "containerPort": 1}]},
+        {"name": "beside", "restartPolicy": "Always", "ports": [{"name": "admin", "containerPort": 15000}]},
+    ]);
+    let own = json!({"app": "web", "port.tcp.http": "22", "port.udp.fake": "53", "port.x": "1", "portal": "y"});
+    let read =
+        told(&pod(&[("/metadata/labels", own), ("/spec/containers", containers), ("/spec/initContainers", init)]));
+    let expected = [
+        ("app", "web"),
+        ("port.sctp.sig", "7"),
+        ("port.tcp.admin", "15000"),
+        ("port.tcp.http", "8080"),
+        ("port.tcp.metrics", "9100"),
+        ("port.udp.dns", "53"),
+        ("port.x", "1"),
+        ("portal", "y"),
+    ];
+    let labels = read.fact.expect("it is told").labels;
+    let found: Vec<(&str, &str)> = labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    assert_eq!((found, read.doubts), (expected.into(), vec![]), "what a pod says itself of its ports does not count");
+}
+
+#[test]
+fn ports_that_can_not_be_right_are_left_out_and_spoken_of() {
+    let many: Vec<Value> =
+        (1..=300).map(|number| json!({"name": format!("p{number}"), "containerPort": number})).collect();
+    for (ports, left, doubt) in [
+        (json!([{"name": "a", "containerPort": 0}, {"name": "b", "containerPort": 1}]), 1, "\"a\""),
+        (json!([{"name": "a", "containerPort": 65536}]), 0, "65535"),
+        (json!([{"name": "a"}]), 0, "no number"),
+        (json!([{"name": "a", "containerPort": 1, "protocol": "QUIC"}]), 0, "\"QUIC\""),
+        (json!(many), 256, "more than 256"),
+    ] {
+        let Read { fact, doubts, .. } = told(&pod(&[("/spec/containers", json!([{"ports": ports}]))]));
+        let labels = fact.expect("it is told").labels.len();
+        assert_eq!((labels - 1, doubts.len()), (left, 1), "{doubts:?}");
+        assert!(doubts[0].contains(doubt), "{doubts:?}");
+    }
+}
+
+#[test]
 fn an_old_server_tells_of_one_address_only() {
     let only = ["10.0.0.1".parse().expect("an address")].into();
     let read = told(&pod(&[("/status/podIPs", Value::Null)]));

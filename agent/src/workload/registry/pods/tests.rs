@@ -1,4 +1,5 @@
 use super::*;
+use crate::workload::port::PortName;
 
 const UID: &str = "0b1c2d3e-1111-2222-3333-444455556666";
 const SYSTEMD: &str = "0b1c2d3e_1111_2222_3333_444455556666";
@@ -110,4 +111,33 @@ fn a_pod_is_none_while_its_namespace_is_not_known() {
     assert_eq!(labels(&pods), None);
     assert_eq!(names(&pods.tell_namespaces(Told::One(team("blue")))), ["web"]);
     assert_eq!(labels(&pods), Some(["app", "namespace", "namespace.team"].map(String::from).into()));
+}
+
+#[test]
+fn numbers_of_named_ports_are_known_by_namespace_for_as_long_as_they_may_be_back_soon() {
+    let fact = |name: &str, number: u16| {
+        let labels = Labels::from([("port.tcp.http".to_owned(), number.to_string())]);
+        let (name, uid) = (name.to_owned(), name.to_owned());
+        PodFact { name, uid, labels: Arc::new(labels), addresses: Vec::new(), local: true }
+    };
+    let http = PortName { protocol: 6, name: "http".to_owned() };
+    let shop = ["shop".to_owned()];
+    let mut pods = Pods::default();
+    pods.tell(Told::One(fact("shop/web", 80)));
+    assert!(pods.take_change_of_ports());
+    assert_eq!(pods.port_numbers().of(&http, Some(&shop)), (vec![80], false));
+    let all = || Told::All(vec![fact("shop/web", 80), fact("ops/web", 8080)]);
+    pods.tell(all());
+    assert!(pods.take_change_of_ports());
+    assert_eq!(pods.port_numbers().of(&http, Some(&shop)), (vec![80], false));
+    assert_eq!(pods.port_numbers().of(&http, None), (vec![80, 8080], false));
+    // Told again, replaced, and another of its kind.
+    pods.tell(all());
+    pods.tell(Told::Gone("ops/web".to_owned()));
+    pods.tell(Told::One(fact("ops/web-2", 8080)));
+    pods.tell(Told::One(fact("ops/web-3", 8080)));
+    assert!(!pods.take_change_of_ports());
+    let changed = pods.tell(Told::One(fact("ops/web-3", 8081)));
+    assert_eq!(changed, BTreeSet::from(["pod:ops/web-3".into()]), "a port is a label as any other");
+    assert!(pods.take_change_of_ports());
 }
