@@ -23,7 +23,7 @@ pub struct Pace {
     pub page: u32,
     /// How often an agent says again what is in force on its node, up to a quarter later; thrice as long it counts.
     pub renew: Duration,
-    /// How often it does at most, where that changes. See also [`Self::between_reports`].
+    /// How often it does at most, where that changes.
     pub report: Duration,
     /// How often what they say is counted at most; five times as long where nothing seems to have changed.
     pub count: Duration,

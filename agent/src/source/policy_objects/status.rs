@@ -4,7 +4,7 @@
 //! Nobody leads. The nodes' order by a hash of node and object says whose turn it is: the first writes what it finds whenever the
 //! status says otherwise. The others only see to it that a new generation gets any status at all: each waits for longer than
 //! the one before it, and the first that lives ends the waiting of all. So an object costs one write for each change, whatever
-//! the number of agents. Who counts ([`count`]) knows which agents live, and stands in for first ones that don't.
+//! the number of agents. Who counts (`count`) knows which agents live, and stands in for first ones that don't.
 
 mod count;
 mod lease;
