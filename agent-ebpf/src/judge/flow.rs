@@ -59,7 +59,7 @@ pub(super) fn judge_flow<T: Tables>(
     let was_allowed = stamp.was_allowed_for(local.workload) && local.workload != 0;
     let is_held = was_allowed && stamp.holds(local.generation);
     if !is_held {
-        let identity = if role == direction { peer.identity } else { other_end(tables, packet, peer, role) };
+        let Backends { identity, service } = reached(tables, packet, peer, role, direction, service);
         evaluation = ask(identity, role, service);
     }
     // Where audit lets it pass, a guardrail must not.
@@ -137,19 +137,31 @@ pub(super) fn judge_flow<T: Tables>(
     settle(tables, entry, begins, key, packet, end, sender, &side, judgement, subject)
 }
 
-/// Whom the other end of a flow is, where the packet's direction is not the local end's role: at a service's address those who
-/// stand behind it answer, but what the address itself opened is the service's own.
+/// Whom a flow that is known is for, and at which port of theirs: at a service's address those who stand behind it now, but what
+/// the address itself opened is the service's own. `peer` and the packet are translated already where the packet goes there.
 #[inline(always)]
-fn other_end<T: Tables>(tables: &T, packet: &Packet, peer: &Party, role: Direction) -> u32 {
+fn reached<T: Tables>(
+    tables: &T,
+    packet: &Packet,
+    peer: &Party,
+    role: Direction,
+    direction: Direction,
+    service: PortIndex,
+) -> Backends {
+    let own = Backends { identity: peer.identity, service };
     if peer.flags & Party::SERVICE == 0 {
-        return peer.identity;
+        return own;
     }
-    if role == Direction::Ingress {
-        return tables.party(packet.destination()).identity;
-    }
-    match behind(tables, packet, Direction::Ingress) {
-        0 => peer.identity,
-        found => Backends::unpack(found, packet.service()).identity,
+    match (role, direction) {
+        (Direction::Egress, Direction::Egress) => Backends { service: packet.service(), ..own },
+        (Direction::Ingress, Direction::Ingress) => own,
+        (Direction::Ingress, Direction::Egress) => {
+            Backends { identity: tables.party(packet.destination()).identity, service }
+        }
+        (Direction::Egress, Direction::Ingress) => match behind(tables, packet, direction) {
+            0 => own,
+            found => Backends::unpack(found, service),
+        },
     }
 }
 
