@@ -80,7 +80,7 @@ impl State {
         let mut services = touched.services.clone();
         for address in addresses.into_iter().filter(|address| !address.is_loopback()) {
             patcher.readdress(self, address, &touched.workloads)?;
-            services.extend(registry.cluster().services_before(&address).cloned());
+            services.extend(registry.cluster().services_before(&address).map(str::to_owned));
         }
         for name in &services {
             patcher.resolve(&mut self.frontends, name);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bulkhead_ebpf::abi::{Address, Frontend, PortIndex};
 
@@ -15,8 +16,8 @@ pub struct Cluster {
     node_addresses: BTreeMap<IpAddr, usize>,
     services: BTreeMap<String, ServiceFact>,
     service_addresses: BTreeMap<IpAddr, usize>,
-    /// Which services an address stands behind.
-    behind: HashMap<IpAddr, BTreeSet<String>>,
+    /// Which services an address stands behind: hardly ever more than one.
+    behind: HashMap<IpAddr, Vec<Arc<str>>>,
 }
 
 impl Cluster {
@@ -86,8 +87,8 @@ impl Cluster {
     }
 
     /// Names of the services that an address stands behind.
-    pub fn services_before(&self, address: &IpAddr) -> impl Iterator<Item = &String> {
-        self.behind.get(address).into_iter().flatten()
+    pub fn services_before(&self, address: &IpAddr) -> impl Iterator<Item = &str> {
+        self.behind.get(address).into_iter().flatten().map(AsRef::as_ref)
     }
 
     fn put_node(&mut self, fact: NodeFact, changed: &mut BTreeSet<IpAddr>) {
@@ -121,8 +122,12 @@ impl Cluster {
         }
         touched.services.insert(fact.name.clone());
         fact.addresses.iter().for_each(|address| count(&mut self.service_addresses, *address));
+        let name: Arc<str> = fact.name.as_str().into();
         for backend in backends(&fact) {
-            self.behind.entry(backend.ip()).or_default().insert(fact.name.clone());
+            let before = self.behind.entry(backend.ip()).or_insert_with(|| Vec::with_capacity(1));
+            if !before.contains(&name) {
+                before.push(name.clone());
+            }
         }
         self.services.insert(fact.name.clone(), fact);
     }
@@ -132,7 +137,7 @@ impl Cluster {
         fact.addresses.iter().for_each(|address| discount(&mut self.service_addresses, address));
         for backend in backends(&fact) {
             if let Some(before) = self.behind.get_mut(&backend.ip()) {
-                before.remove(name);
+                before.retain(|other| **other != *name);
                 if before.is_empty() {
                     self.behind.remove(&backend.ip());
                 }
