@@ -77,9 +77,21 @@ impl State {
                 patcher.numbers.forget(name);
             }
         }
+        // Found once: to look through all that was touched for each address would cost a large batch a second.
+        let mut claims: HashMap<IpAddr, Vec<&str>> = HashMap::new();
+        for name in &touched.workloads {
+            for address in self.workloads.get(name.as_str()).iter().flat_map(|(workload, _)| workload.addresses.iter())
+            {
+                let claimants = claims.entry(*address).or_default();
+                if claimants.last() != Some(&name.as_str()) {
+                    claimants.push(name);
+                }
+            }
+        }
         let mut services = touched.services.clone();
         for address in addresses.into_iter().filter(|address| !address.is_loopback()) {
-            patcher.readdress(self, address, &touched.workloads)?;
+            let of_touched = claims.get(&address).map_or(&[][..], Vec::as_slice);
+            patcher.readdress(self, address, &touched.workloads, of_touched)?;
             services.extend(registry.cluster().services_before(&address).map(str::to_owned));
         }
         for name in &services {
@@ -143,8 +155,14 @@ impl<H: Held> Patcher<'_, H> {
         Ok(member)
     }
 
-    /// Finds out who is behind an address now.
-    fn readdress(&mut self, state: &State, address: IpAddr, touched: &BTreeSet<String>) -> Result<(), TooWide> {
+    /// Finds out who is behind an address now; of those that were touched, `of_touched` claim it.
+    fn readdress(
+        &mut self,
+        state: &State,
+        address: IpAddr,
+        touched: &BTreeSet<String>,
+        of_touched: &[&str],
+    ) -> Result<(), TooWide> {
         let key = Address::from(address);
         let before = self.held.address(&key);
         if before.is_some_and(|party| party.flags & Party::SHARED != 0) {
@@ -152,10 +170,7 @@ impl<H: Held> Patcher<'_, H> {
         }
         let holder = before.filter(|party| party.workload != 0).and_then(|party| state.by_number.get(&party.workload));
         let untouched = holder.map(AsRef::as_ref).filter(|name: &&str| !touched.contains(*name));
-        let of_touched = touched.iter().map(String::as_str).filter(|name| {
-            state.workloads.get(*name).is_some_and(|(workload, _)| workload.addresses.contains(&address))
-        });
-        let claimants: Vec<&str> = untouched.into_iter().chain(of_touched).collect();
+        let claimants: Vec<&str> = untouched.into_iter().chain(of_touched.iter().copied()).collect();
         let party = match claimants.as_slice() {
             [] if self.registry.is_host_address(&address) => {
                 let identity = self.intern(self.meanings.of_host(address));
