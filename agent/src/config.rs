@@ -52,7 +52,7 @@ pub struct RunOptions {
     )]
     pub managed_scope: Vec<ManagedScope>,
 
-    /// Take pods, namespaces, nodes and services from the Kubernetes API: as a pod's service account says, or as in --kubeconfig
+    /// Take pods, namespaces, nodes, services and policies from the Kubernetes API: as a pod's service account says, or as in --kubeconfig
     #[arg(long, env = "BULKHEAD_KUBERNETES", hide_env_values = true, value_parser = BoolishValueParser::new())]
     pub kubernetes: bool,
 

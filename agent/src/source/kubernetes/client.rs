@@ -63,7 +63,11 @@ impl Access {
 
     async fn config(&self) -> anyhow::Result<Config> {
         let (kubeconfig, certificates) = match self {
-            Self::Kubeconfig(path) => (Kubeconfig::read_from(path)?, None),
+            Self::Kubeconfig(path) => {
+                // Perhaps it comes later: who joins a cluster gets one.
+                let wrong = "see whether --kubeconfig names the right file";
+                (Kubeconfig::read_from(path).context(wrong)?, None)
+            }
             Self::ServiceAccount { directory, server } => {
                 let certificates = directory.join("ca.crt");
                 let kubeconfig = serde_json::from_value(json!({
