@@ -94,6 +94,10 @@ impl State {
             patcher.readdress(self, address, &touched.workloads, of_touched)?;
             services.extend(registry.cluster().services_before(&address).map(str::to_owned));
         }
+        let cluster = registry.cluster();
+        if services.iter().filter_map(|name| cluster.service(name)).any(|fact| cluster.is_contested(fact)) {
+            return Err(TooWide);
+        }
         for name in &services {
             patcher.resolve(&mut self.frontends, name);
         }

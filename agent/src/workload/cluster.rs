@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bulkhead_ebpf::abi::{Address, Frontend, PortIndex};
 
 use super::registry::Touched;
-use crate::source::{NodeFact, ServiceFact, Told};
+use crate::source::{NodeFact, ServiceFact, ServicePort, Told};
 
 /// Nodes and services, newest word only.
 #[derive(Clone, Debug, Default)]
@@ -91,6 +91,20 @@ impl Cluster {
         self.behind.get(address).into_iter().flatten().map(AsRef::as_ref)
     }
 
+    /// Whether another service has one of its addresses with the same port: then the last of them by name stands there.
+    #[must_use]
+    pub fn is_contested(&self, fact: &ServiceFact) -> bool {
+        let own = usize::from(self.services.contains_key(&fact.name));
+        let is_shared = |address: &IpAddr| self.service_addresses.get(address).is_some_and(|count| *count > own);
+        let port_of = |port: &ServicePort| (port.protocol, port.port);
+        let contests = |other: &ServiceFact| {
+            other.name != fact.name
+                && other.addresses.iter().any(|address| fact.addresses.contains(address))
+                && other.ports.iter().any(|port| fact.ports.iter().any(|own| port_of(own) == port_of(port)))
+        };
+        fact.addresses.iter().any(is_shared) && self.services.values().any(contests)
+    }
+
     fn put_node(&mut self, fact: NodeFact, changed: &mut BTreeSet<IpAddr>) {
         let addresses: BTreeSet<IpAddr> = fact.addresses.into_iter().collect();
         if self.nodes.get(&fact.name) == Some(&addresses) {
@@ -116,6 +130,7 @@ impl Cluster {
         let has_moved = before.is_none_or(|before| before != fact.addresses);
         let mut of_before = Touched::default();
         self.forget_service(&fact.name, &mut of_before);
+        touched.everything |= of_before.everything;
         if has_moved {
             touched.host_addresses.extend(of_before.host_addresses);
             touched.host_addresses.extend(&fact.addresses);
@@ -143,6 +158,8 @@ impl Cluster {
                 }
             }
         }
+        // Somebody else stands there from now on.
+        touched.everything |= self.is_contested(&fact);
         touched.host_addresses.extend(fact.addresses);
         touched.services.insert(fact.name);
     }

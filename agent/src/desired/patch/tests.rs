@@ -124,10 +124,11 @@ fn of_kubernetes(dice: &mut Dice) -> Change {
             if dice.below(8) == 0 {
                 backends.iter_mut().skip(1).for_each(|backend| backend.set_port(8_081));
             }
-            // Each at addresses of its own.
+            // Mostly each at addresses of its own.
             let number = name.bytes().last().expect("a digit");
             let address = |of: &IpAddr| ip(&format!("10.{number}.{}", &of.to_string()[5..]));
-            let addresses = of_service.iter().map(address).collect();
+            let is_contested = dice.below(3) == 0;
+            let addresses = if is_contested { vec![ip("10.9.0.1")] } else { of_service.iter().map(address).collect() };
             Change::Services(Told::One(ServiceFact {
                 name,
                 addresses,
