@@ -8,8 +8,8 @@ use super::registry::NAMESPACE;
 
 /// Begins the key of a label that gives a port's number; protocol, dot and name follow.
 const PREFIX: &str = "port.";
-/// Protocols that have ports, as keys of labels spell them.
-const PROTOCOLS: [(&str, u8); 3] = [("tcp", 6), ("udp", 17), ("sctp", 132)];
+/// Protocols that have ports, as policies and keys of labels spell them. Numbers: IANA's registry of protocol numbers.
+pub const PROTOCOLS: [(&str, u8); 3] = [("tcp", 6), ("udp", 17), ("sctp", 132)];
 /// As many numbers of one name are used at most: each takes a place in every policy that uses the name.
 pub const MAX_NUMBERS: usize = 64;
 /// As many numbers that nobody has any more are remembered.

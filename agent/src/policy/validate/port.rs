@@ -5,9 +5,8 @@ use crate::policy::document::{Field, NameOrNumber, PortEntry, shorten};
 use crate::policy::model::PortMatch;
 use crate::policy::suggest::nearest;
 use crate::policy::yaml::Mark;
+use crate::workload::port::PROTOCOLS as WITH_PORTS;
 
-/// Protocols with ports, by name. Numbers: IANA's registry of protocol numbers.
-const WITH_PORTS: [(&str, u8); 3] = [("tcp", 6), ("udp", 17), ("sctp", 132)];
 /// Protocols with type and code, by name.
 const WITH_TYPES: [(&str, u8); 2] = [("icmp", 1), ("icmpv6", 58)];
 

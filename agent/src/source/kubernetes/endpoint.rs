@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use serde::Deserialize;
 
 use crate::source::kubernetes::address::address;
-use crate::source::kubernetes::object::{Kind, Metadata};
-use crate::source::kubernetes::service::{Port, protocol};
+use crate::source::kubernetes::object::{Kind, Metadata, protocol};
+use crate::source::kubernetes::service::Port;
 
 /// The label that names the service.
 const SERVICE: &str = "kubernetes.io/service-name";

@@ -88,6 +88,19 @@ fn full_name(namespace: Option<&str>, name: &str) -> String {
     }
 }
 
+/// The number of a protocol that has ports, as objects name it.
+pub(super) fn protocol(text: Option<&str>, doubts: &mut Vec<String>) -> Option<u8> {
+    match text.unwrap_or_default() {
+        "" | "TCP" => Some(6),
+        "UDP" => Some(17),
+        "SCTP" => Some(132),
+        other => {
+            doubts.push(format!("protocol {other:?} is none of TCP, UDP and SCTP"));
+            None
+        }
+    }
+}
+
 /// An object that can't be read as its kind, as far as it can be named.
 #[derive(Debug, Default)]
 pub(super) struct Unread {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::source::kubernetes::address::address;
 use crate::source::kubernetes::endpoint::Slice;
-use crate::source::kubernetes::object::{Kind, Metadata};
+use crate::source::kubernetes::object::{Kind, Metadata, protocol};
 use crate::source::{ServiceFact, ServicePort, Told};
 
 /// All services that have cluster addresses.
@@ -115,19 +115,6 @@ impl Kind for Services {
         });
         let ports = ports.collect();
         Some(Service { name, addresses: addresses.into_iter().collect(), ports })
-    }
-}
-
-/// The number of a protocol that services have.
-pub(super) fn protocol(text: Option<&str>, doubts: &mut Vec<String>) -> Option<u8> {
-    match text.unwrap_or("TCP") {
-        "TCP" => Some(6),
-        "UDP" => Some(17),
-        "SCTP" => Some(132),
-        other => {
-            doubts.push(format!("protocol {other:?} is none of TCP, UDP and SCTP"));
-            None
-        }
     }
 }
 

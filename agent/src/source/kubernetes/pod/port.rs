@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::source::kubernetes::object::protocol;
 use crate::workload::Labels;
 use crate::workload::port::{PortName, is_port};
 
@@ -43,15 +44,7 @@ pub(super) fn with_ports(
             doubts.push(format!("it names more than {MAX_NAMED} ports, and the others count for nothing"));
             break;
         }
-        let protocol = match port.protocol.as_deref() {
-            None | Some("" | "TCP") => 6,
-            Some("UDP") => 17,
-            Some("SCTP") => 132,
-            Some(other) => {
-                doubts.push(format!("its port {name:?} is of no known protocol: {other:?}"));
-                continue;
-            }
-        };
+        let Some(protocol) = protocol(port.protocol.as_deref(), doubts) else { continue };
         match port.container_port.and_then(|number| u16::try_from(number).ok()).filter(|number| *number != 0) {
             Some(number) => {
                 named += 1;
