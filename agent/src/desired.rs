@@ -297,8 +297,7 @@ pub fn desired(inputs: Inputs<'_>, numbers: &mut Numbers, held: &impl Held) -> R
     }
     for (cgroup, denies) in inputs.scopes {
         // A slice is a workload itself, and yet what is not known below it is not taken for it.
-        let nobody = Place { workload: 0, identity: IDENTITY_WORLD, flags: 0 };
-        contents.cgroups.entry(cgroup.id).or_insert(nobody).flags |= scope_flags(*denies);
+        contents.cgroups.entry(cgroup.id).or_insert(Place::HOST).flags |= scope_flags(*denies);
     }
     contents.identities = assignment.meanings;
     contents.identities.insert(IDENTITY_WORLD, meanings.of_entity(Peer::World));

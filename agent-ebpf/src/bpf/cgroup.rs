@@ -62,7 +62,7 @@ fn nearest(cgroup: u64, ancestor: impl Fn(i32) -> u64) -> u64 {
     if let Some(place) = tables::cgroup(cgroup) {
         return place.of_itself().pack();
     }
-    let mut nearest = Place::default().pack();
+    let mut nearest = Place::HOST.pack();
     let mut level = 1;
     while level <= DEPTH {
         let id = ancestor(level);
