@@ -2,7 +2,7 @@
 //!
 //! 1. what can be wrong without touching the kernel: root, options, policy, socket, port
 //! 2. a bpffs where there is none, and then privileges go: all that follows works with what a running agent has
-//! 3. the sources' first word: every cgroup and link that exists
+//! 3. the sources' first word: every cgroup and link that exists, and what a Kubernetes API tells
 //! 4. programs and maps, loaded or adopted; the maps filled
 //! 5. the programs attached: enforcement begins with the whole policy or not at all
 //!
@@ -53,6 +53,7 @@ use policies::Policies;
 
 /// Events that wait for the controller; more make the sources wait, which resynchronise if they lose something over it.
 const QUEUE: usize = 4_096;
+
 /// Enforces until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -200,7 +201,7 @@ impl Loaded {
         let hz = clock::jiffies_per_second(&mut ebpf)?;
         let mut tables = Tables::open(&pins, options.settings(hz), failsafe)?;
         // What an earlier agent left in force may deny it.
-        own.map_or(Ok(()), |own| tables.exempt(own))?;
+        own.map_or(Ok(()), |own| tables.exempt(&pins, own))?;
         let kernel = Kernel {
             tables,
             readings: Arc::new(KernelReadings::open(&pins, options.settings(hz))?),

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use bulkhead_tests::case::{is_dropped, is_refused, reaches, tried};
 use bulkhead_tests::document::selecting;
 use bulkhead_tests::lab::probe::join_cgroup;
 use bulkhead_tests::lab::protocol::Request;
-use bulkhead_tests::lab::{Agent, Lab, Outcome, Version, Workload, agent, cgroup};
+use bulkhead_tests::lab::{Agent, Lab, Outcome, Version, Workload, agent, binaries, cgroup};
 use bulkhead_tests::pod::{self, Driver, NODE};
 use serde_json::{Value, json};
 
@@ -58,24 +59,29 @@ impl Cluster {
     }
 
     fn agent(&self) -> Agent {
-        self.lab.agent_by(self.command())
+        self.lab.agent_by(self.command_of(binaries::bulkhead()))
     }
 
     /// The agent in the pod of this name, of which the API says nothing.
     fn agent_in(&self, pod: &str) -> Agent {
+        self.build_in(binaries::bulkhead(), pod)
+    }
+
+    /// The same of another build.
+    fn build_in(&self, binary: &Path, pod: &str) -> Agent {
         let cgroup = self.lab.site().cgroup_root.join(pod::cgroup(Driver::Systemd, &pod::uid(pod)));
         cgroup::make(&cgroup).expect("a cgroup");
-        let mut command = self.command();
+        let mut command = self.command_of(binary);
         join_cgroup(&mut command, &cgroup).expect("it can be joined");
         self.lab.agent_by(command)
     }
 
-    fn command(&self) -> Command {
+    fn command_of(&self, binary: &Path) -> Command {
         let kubeconfig = self.server.kubeconfig();
         let kubeconfig = kubeconfig.to_str().expect("a plain path");
         let scopes = "kubepods.slice,kubepods";
         let arguments = ["--kubernetes", "--kubeconfig", kubeconfig, "--node-name", NODE, "--managed-scope", scopes];
-        agent::command(self.lab.site(), &arguments)
+        agent::command_of(binary, self.lab.site(), &arguments)
     }
 }
 
@@ -238,6 +244,11 @@ fn an_agent_in_a_pod_that_nobody_knows_yet_reaches_the_api_though_its_scope_deni
     cluster.tell("shop", &db, json!({"app": "db"}));
     knows(&second, "pod:shop/db");
     tried(&[is_refused(&other, Udp(80), &outsider)]).end(|| second.dump());
+    drop(second);
+    // So is one whose maps are laid out otherwise.
+    let third = cluster.build_in(binaries::successor(), "third");
+    knows(&third, "pod:shop/db");
+    tried(&[is_refused(&other, Udp(80), &outsider)]).end(|| third.dump());
 }
 
 /// Has the node translate `from` to `to`, as kube-proxy does.

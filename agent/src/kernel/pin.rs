@@ -76,6 +76,12 @@ impl Pins {
         self.layouts().into_iter().filter(|layout| *layout < LAYOUT)
     }
 
+    /// Where the maps of this name of older layouts are pinned.
+    pub(super) fn older_maps(&self, name: &str) -> Vec<PathBuf> {
+        let maps = self.older().map(|layout| self.of(layout).join("maps").join(name));
+        maps.filter(|map| map.exists()).collect()
+    }
+
     /// Takes over the links of older layouts, those of which this layout has none: they are found like an earlier agent's.
     ///
     /// # Errors

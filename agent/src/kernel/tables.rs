@@ -13,6 +13,7 @@
 //! flows are judged again.
 
 mod entries;
+mod exempt;
 mod held;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -111,18 +112,6 @@ impl Tables {
             hits: open(pins, "RULE_HITS")?,
             policy: None,
         })
-    }
-
-    /// Has a cgroup that the tables don't know be the host's own, now and whatever [`Self::apply`] is told: the agent's.
-    ///
-    /// # Errors
-    /// [`KernelError::Full`], [`KernelError::Map`].
-    pub fn exempt(&mut self, cgroup: u64) -> Result<(), KernelError> {
-        self.exempt = Some(cgroup);
-        if !self.cgroups.content().contains_key(&cgroup) {
-            self.cgroups.set_all([(cgroup, Place::HOST)])?;
-        }
-        Ok(())
     }
 
     /// The highest number of a workload, and the numbers of identities, that an earlier agent left in the maps.
