@@ -6,6 +6,7 @@
 mod answers;
 pub mod audit;
 mod loaded;
+mod names;
 mod pressure;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,19 +20,19 @@ use tokio::time::MissedTickBehavior;
 
 use crate::desired::tombstones::{TOMBSTONES, Tombstones};
 use crate::desired::{Contents, Desired, Held, Inputs, Numbers, State, desired};
+use crate::flow::SharedNames;
 use crate::flow::record::Recorder;
-use crate::flow::{Named, Names, SharedNames};
 use crate::kernel::attach::Attachments;
 use crate::kernel::error::KernelError;
 use crate::kernel::readings::KernelReadings;
 use crate::kernel::tables::{Applied, Tables};
 use crate::metrics::Metrics;
 use crate::metrics::health::Health;
-use crate::policy::compile::{GroupSet, RulePlace, TooLarge};
+use crate::policy::compile::TooLarge;
 use crate::policy::model::PolicySet;
 use crate::source::policy_objects::PolicyObjects;
 use crate::source::{Change, Fact, Told};
-use crate::view::{FlowRule, GroupsView, StatusView, WorkloadView};
+use crate::view::{GroupsView, StatusView, WorkloadView};
 use crate::workload::SourceKind;
 use crate::workload::registry::{Registry, Touched};
 
@@ -41,8 +42,6 @@ pub use loaded::{InForce, Loaded, OfObjects, PolicyLoad, Receipt};
 const TICK: Duration = Duration::from_secs(1);
 /// Events taken at once before the maps are written.
 const BATCH: usize = 1_024;
-/// Workloads that are gone keep their names until there are so many of them, and more than others.
-const FORMER: usize = 8_192;
 
 /// Everything that can happen to the agent.
 #[derive(Debug)]
@@ -452,45 +451,5 @@ impl Controller {
         self.kernel.readings.note(sizes, self.numbers.rules.end());
         self.audience.metrics.set_groups(self.policy.groups.len());
         self.audience.metrics.set_workloads(&state.by_source);
-    }
-
-    /// The names of everything that has a number.
-    fn names(&self, state: &State) -> Names {
-        let groups: BTreeMap<_, _> = self.policy.groups.iter().map(|group| (group.id, group)).collect();
-        let guardrails: BTreeMap<_, _> = self.policy.guardrails.iter().map(|rail| (&rail.name, rail)).collect();
-        let rules = self.numbers.rules.iter().filter_map(|(place, number)| {
-            let (name, direction, index, description) = match place {
-                RulePlace::Rule { group, direction, index } => {
-                    let group = groups.get(group)?;
-                    let (_, rule) = group.rules(*direction).nth(*index)?;
-                    (&group.name, direction.as_str(), *index, &rule.description)
-                }
-                RulePlace::Deny { guardrail, index } => {
-                    let entry = guardrails.get(guardrail)?.entries.get(*index)?;
-                    (guardrail, FlowRule::DENY, *index, &entry.description)
-                }
-            };
-            let (group, direction) = (name.clone(), direction.to_owned());
-            Some((number, FlowRule { group, direction, index, description: description.clone() }))
-        });
-        let names_of =
-            |ids: &GroupSet| ids.iter().filter_map(|id| groups.get(id)).map(|group| group.name.clone()).collect();
-        let workloads = state.workloads.values().map(|(workload, member)| {
-            (member.number, Named { name: workload.name.clone(), groups: names_of(&member.groups) })
-        });
-        Names { workloads: workloads.collect(), rules: rules.collect() }
-    }
-
-    /// The names of what was touched. A workload that is gone keeps its name for a while: events of its last packets may still
-    /// come.
-    fn rename(&self, state: &State, touched: &Touched, names: &mut Names) {
-        for (workload, member) in touched.workloads.iter().filter_map(|name| state.workloads.get(name.as_str())) {
-            let groups = self.policy.groups.iter().filter(|group| member.groups.contains(&group.id));
-            let groups = groups.map(|group| group.name.clone()).collect();
-            names.workloads.insert(member.number, Named { name: workload.name.clone(), groups });
-        }
-        if names.workloads.len() > FORMER + 2 * state.workloads.len() {
-            names.workloads.retain(|number, _| state.is_somebody(*number));
-        }
     }
 }

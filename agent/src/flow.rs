@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::view::FlowRule;
+use crate::workload::Labels;
 
 /// What turns the numbers in a record into names. The controller publishes a new one with every change.
 #[derive(Clone, Debug, Default)]
@@ -18,11 +19,13 @@ pub struct Names {
     pub rules: HashMap<u32, FlowRule>,
 }
 
-/// A workload's name and groups.
+/// A workload's name, labels and groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named {
     /// Its name.
     pub name: Arc<str>,
+    /// Its labels.
+    pub labels: Arc<Labels>,
     /// Names of its groups.
     pub groups: Vec<String>,
 }

@@ -187,10 +187,16 @@ pub struct FlowView {
     pub icmp: Option<IcmpView>,
     /// The local workload that was judged.
     pub workload: Option<String>,
+    /// Its labels.
+    #[serde(default)]
+    pub labels: Labels,
     /// Its groups.
     pub groups: Vec<String>,
     /// The workload at the other end.
     pub peer: Option<String>,
+    /// Its labels.
+    #[serde(default)]
+    pub peer_labels: Labels,
     /// Its groups.
     pub peer_groups: Vec<String>,
     /// The rule that decided.

@@ -1,6 +1,6 @@
 //! What is more than a port: path MTU discovery, fragments, ICMP by type and code, errors of closed ports, protocols by number.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bulkhead_tests::case::Way::Echo;
@@ -18,6 +18,8 @@ const NARROW: &str = "1400";
 const BULK: usize = 4 << 20;
 /// How long a transfer may stand still: TCP repeats what was too big once it is told.
 const STANDSTILL: Duration = Duration::from_secs(8);
+/// Connections that may be tried for one transfer.
+const CONNECTIONS: usize = 3;
 
 /// From everyone and to everyone, only this.
 fn only(ports: &str) -> [String; 2] {
@@ -62,6 +64,13 @@ fn learned(who: &Workload, to: IpAddr) -> bool {
     who.ip(&format!("route get {to}")).contains(&format!("mtu {NARROW}"))
 }
 
+/// A transfer by a connection of its own, and by another where that stood still: on a busy machine a kernel without any agent
+/// does not always get the first through a link that has just become narrow.
+fn transfers(from: &Workload, to: SocketAddr) -> Outcome {
+    let attempt = || from.transfer(from.keep(to), BULK, STANDSTILL);
+    (1..CONNECTIONS).fold(attempt(), |outcome, _| if outcome == Outcome::Reached { outcome } else { attempt() })
+}
+
 /// Whether this kernel gets a transfer through a narrow link where no agent ever ran. That of Debian's 6.12 does not in emulation:
 /// its TCP gives the connection up for a time-out (`TCPAbortOnTimeout`) after ten seconds.
 fn is_up_to_narrow_links() -> bool {
@@ -69,8 +78,7 @@ fn is_up_to_narrow_links() -> bool {
     let (server, outsider) = (lab.container("server", ""), lab.outsider("outsider", ""));
     server.serve(&[8000]);
     lab.site().host.ip(&format!("link set v-server mtu {NARROW}")).expect("the link takes it");
-    let ends =
-        Version::BOTH.map(|version| outsider.transfer(outsider.keep(server.at(version, 8000)), BULK, STANDSTILL));
+    let ends = Version::BOTH.map(|version| transfers(&outsider, server.at(version, 8000)));
     let is_up_to = ends == [Outcome::Reached, Outcome::Reached];
     assert!(is_up_to || is_emulated(), "a transfer through a narrow link, without an agent: {ends:?}");
     if !is_up_to {
@@ -89,8 +97,7 @@ fn a_governed_sender_learns_of_a_narrow_link_beyond() {
     for version in Version::BOTH {
         let to = scene.outsider.at(version, 8000);
         assert!(!learned(&scene.subject, to.ip()), "nobody told it yet");
-        let kept = scene.subject.keep(to);
-        let seen = scene.subject.transfer(kept, BULK, STANDSTILL);
+        let seen = transfers(&scene.subject, to);
         scene.ends("a transfer through a narrow link", version, &Outcome::Reached, &seen);
         let routes = || scene.subject.ip(&format!("route get {}", to.ip()));
         assert!(learned(&scene.subject, to.ip()), "{}\n{}", routes(), scene.agent.dump());
@@ -107,11 +114,9 @@ fn a_sender_beyond_learns_of_a_narrow_link_to_a_governed_receiver() {
     let scene = Scene::serving();
     scene.lab.site().host.ip(&format!("link set v-subject mtu {NARROW}")).expect("the link takes it");
     for version in Version::BOTH {
-        let to = scene.subject.at(version, 8000);
-        let kept = scene.outsider.keep(to);
-        let seen = scene.outsider.transfer(kept, BULK, STANDSTILL);
+        let seen = transfers(&scene.outsider, scene.subject.at(version, 8000));
         scene.ends("a transfer through a narrow link", version, &Outcome::Reached, &seen);
-        assert!(learned(&scene.outsider, to.ip()), "{}", scene.agent.dump());
+        assert!(learned(&scene.outsider, scene.subject.address(version)), "{}", scene.agent.dump());
     }
 }
 

@@ -139,6 +139,7 @@ impl Recorder {
 fn flow_of(event: &Event, names: &Names, now: SystemTime) -> FlowView {
     let named = |number: u32| (number != 0).then(|| names.workloads.get(&number)).flatten();
     let groups = |named: Option<&Named>| named.map(|named| named.groups.clone()).unwrap_or_default();
+    let labels = |named: Option<&Named>| named.map(|named| named.labels.as_ref().clone()).unwrap_or_default();
     let (workload, peer) = (named(event.workload), named(event.peer_workload));
     let has_ports = matches!(event.protocol, 6 | 17 | 132);
     let is_icmp = matches!(event.protocol, 1 | 58);
@@ -156,8 +157,10 @@ fn flow_of(event: &Event, names: &Names, now: SystemTime) -> FlowView {
         destination_port: has_ports.then_some(event.destination_port),
         icmp: is_icmp.then_some(IcmpView { kind, code }),
         workload: workload.map(|named| named.name.to_string()),
+        labels: labels(workload),
         groups: groups(workload),
         peer: peer.map(|named| named.name.to_string()),
+        peer_labels: labels(peer),
         peer_groups: groups(peer),
         rule: if event.rule == RULE_NONE { None } else { names.rules.get(&event.rule).cloned() },
         generation: event.generation,

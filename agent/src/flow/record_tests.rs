@@ -34,7 +34,11 @@ pub(crate) fn event() -> Event {
 
 /// Names for [`event`].
 pub(crate) fn names() -> Names {
-    let named = |name: &str, group: &str| Named { name: name.into(), groups: vec![group.into()] };
+    let named = |name: &str, group: &str| Named {
+        name: name.into(),
+        labels: Arc::new([("app".to_owned(), group.to_owned())].into()),
+        groups: vec![group.into()],
+    };
     let rule =
         FlowRule { group: "api".into(), direction: "ingress".into(), index: 0, description: Some("from web".into()) };
     Names { workloads: [(1, named("web-1", "web")), (2, named("db-1", "db"))].into(), rules: [(9, rule)].into() }
@@ -72,6 +76,7 @@ fn numbers_become_names() {
     assert_eq!((flow.verdict.as_str(), flow.reason.as_str()), ("deny", "no_rule"));
     assert_eq!((flow.workload.as_deref(), flow.peer.as_deref()), (Some("web-1"), Some("db-1")));
     assert_eq!((flow.groups, flow.peer_groups), (vec!["web".to_owned()], vec!["db".to_owned()]));
+    assert_eq!((flow.labels["app"].as_str(), flow.peer_labels["app"].as_str()), ("web", "db"));
     assert_eq!((flow.protocol.as_str(), flow.source_port, flow.destination_port), ("tcp", Some(40_000), Some(5432)));
     assert_eq!((flow.rule, flow.process, flow.icmp), (None, None, None));
 }
