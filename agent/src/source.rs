@@ -18,6 +18,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use crate::workload::Labels;
 
 /// One observation. `seen` is when the kernel told of it, for the histogram of event to map.
@@ -115,7 +117,7 @@ pub struct NamespaceFact {
 }
 
 /// A node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeFact {
     /// Its name.
     pub name: String,
@@ -124,7 +126,7 @@ pub struct NodeFact {
 }
 
 /// A service with cluster addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceFact {
     /// `NAMESPACE/NAME`.
     pub name: String,
@@ -135,7 +137,7 @@ pub struct ServiceFact {
 }
 
 /// A port of a service, and who stands behind it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServicePort {
     /// The IP protocol number: TCP, UDP or SCTP.
     pub protocol: u8,

@@ -22,7 +22,7 @@ pub use selector::{Requirement, Selector};
 pub type Labels = BTreeMap<String, String>;
 
 /// A workload that a `Workload` document declares.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeclaredWorkload {
     /// Its name, unique in the set.
     pub name: String,
@@ -69,7 +69,7 @@ impl SourceKind {
 }
 
 /// A workload as it stands now: what all sources together know of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
     /// Unique on the host: a document's name, `cgroup:PATH`, `interface:NAME` or `pod:NAMESPACE/NAME`. Shared by all who keep it.
     pub name: Arc<str>,
@@ -88,7 +88,7 @@ pub struct Workload {
 }
 
 /// A cgroup that exists.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CgroupRef {
     /// Path below the cgroup root, without slashes at the ends.
     pub path: String,
@@ -97,7 +97,7 @@ pub struct CgroupRef {
 }
 
 /// A link that exists, in the agent's network namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct InterfaceRef {
     /// Its name.
     pub name: String,

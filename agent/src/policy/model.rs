@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use bulkhead_ebpf::abi::Direction;
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::workload::port::PortName;
 use crate::workload::{DeclaredWorkload, Selector};
 
 /// Everything that one set of policy files says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicySet {
     /// Security groups, by name.
     pub groups: Vec<SecurityGroup>,
@@ -28,7 +28,7 @@ pub struct PolicySet {
 }
 
 /// The number by which hosts know a security group: the same on every host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct GroupId(pub u32);
 
@@ -39,7 +39,7 @@ impl fmt::Display for GroupId {
 }
 
 /// A security group: who is in it, and what its members may receive and send.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecurityGroup {
     /// Its name, unique in the set.
     pub name: String,
@@ -85,7 +85,7 @@ impl SecurityGroup {
 }
 
 /// One allow entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// For people; shown with every verdict that the rule decides.
     pub description: Option<String>,
@@ -100,7 +100,7 @@ pub struct Rule {
 }
 
 /// One of the numbers that a port which a rule names is known to have, and for whom it counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamedPort {
     /// The port.
     pub port: PortMatch,
@@ -109,7 +109,7 @@ pub struct NamedPort {
 }
 
 /// Whose port a [`NamedPort`] is: always the receiver's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PortOf {
     /// For ingress, subjects that are members of this group besides. The peers are the rule's.
     Subjects(GroupId),
@@ -150,7 +150,7 @@ impl Rule {
 }
 
 /// What an administrator denies, whatever groups allow.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guardrail {
     /// Its name, unique among guardrails.
     pub name: String,
@@ -163,7 +163,7 @@ pub struct Guardrail {
 }
 
 /// One deny entry of a guardrail.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DenyEntry {
     /// For people; shown with every verdict that the entry decides.
     pub description: Option<String>,
@@ -186,7 +186,7 @@ impl DenyEntry {
 }
 
 /// The other side of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Peer {
     /// Members of a group.
     Group(GroupId),
@@ -201,7 +201,7 @@ pub enum Peer {
 }
 
 /// One entry of a rule's `ports`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum PortMatch {
     /// TCP (6), UDP (17) or SCTP (132) destination ports, both ends included.
     Ports {
@@ -226,7 +226,7 @@ pub enum PortMatch {
 }
 
 /// Whether a group's denials hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Denials drop.
@@ -237,7 +237,7 @@ pub enum Mode {
 }
 
 /// What a change of policy does to tracked flows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Established {
     /// They are judged again at their next packet.
@@ -251,7 +251,7 @@ pub enum Established {
 pub const KUBERNETES: &str = "kubernetes:";
 
 /// A place in a policy file, from 1.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Origin {
     /// The file.
     pub file: Arc<PathBuf>,

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::Labels;
 use super::registry::NAMESPACE;
 
@@ -16,7 +18,7 @@ pub const MAX_NUMBERS: usize = 64;
 const MAX_IDLE: usize = 1_024;
 
 /// The name of a port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PortName {
     /// IP protocol number: TCP (6), UDP (17) or SCTP (132).
     pub protocol: u8,

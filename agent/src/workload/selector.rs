@@ -1,16 +1,18 @@
 //! Label selectors, with the meaning that Kubernetes gives them.
 
+use serde::{Deserialize, Serialize};
+
 use super::Labels;
 
 /// Which workloads a group selects: every requirement must hold. Without requirements it selects every workload.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selector {
     /// `matchLabels` entries and `matchExpressions`, all of which must hold.
     pub requirements: Vec<Requirement>,
 }
 
 /// One condition on one label.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Requirement {
     /// The label is there, with one of these values.
     In(String, Vec<String>),
