@@ -4,6 +4,7 @@
 //!
 //! - [`apiserver`]: a server of the Kubernetes API, for one test
 //! - [`crowd`]: a cluster with a hundred thousand pods, seen from one node
+//! - [`page`]: a page of the documentation, run
 //! - [`model`]: what a policy means, written apart from the implementation
 //! - [`soak`]: what must hold on the worst day, for as long as one likes
 //! - [`world`]: random worlds and what happens in them
@@ -20,6 +21,7 @@ pub mod frame;
 pub mod lab;
 pub mod model;
 pub mod packet;
+pub mod page;
 pub mod pod;
 pub mod soak;
 pub mod world;

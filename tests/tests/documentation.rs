@@ -1,0 +1,8 @@
+//! The documentation's commands do what it says they do.
+
+use bulkhead_tests::page;
+
+#[test]
+fn the_tutorial_leads_from_nothing_to_a_segmented_host() {
+    page::holds("docs/tutorial.md");
+}
