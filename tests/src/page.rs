@@ -83,16 +83,16 @@ pub fn holds(path: &str) {
     writeln!(script, "echo '{MARK}{}'", blocks.len()).expect("a string takes all");
     let output = run(&root, &script);
     let printed = String::from_utf8_lossy(&output.stdout);
+    let error = || format!("{}, {}", output.status, String::from_utf8_lossy(&output.stderr));
     let mut parts = printed.split(MARK).skip(1).map(|part| part.split_once('\n').map_or("", |(_, text)| text));
-    for (number, block) in blocks.iter().enumerate() {
+    for block in &blocks {
         let place = format!("{path}:{}", block.line);
-        let part = parts.next().unwrap_or_else(|| panic!("{place} is not reached: {output:?}\n{printed}"));
+        let part = parts.next().unwrap_or_else(|| panic!("what is before {place} ends it: {}\n{printed}", error()));
         if let Some(expected) = &block.prints {
             assert!(fits(expected, part), "{place} prints\n{part}\nand the page says\n{expected}\nall:\n{printed}");
         }
-        assert!(number + 1 < blocks.len() || output.status.success(), "{place}: {}\n{printed}", output.status);
     }
-    assert!(parts.next().is_some(), "the last block of {path} ends: {}\n{printed}", output.status);
+    assert!(parts.next().is_some() && output.status.success(), "{path} ends early: {}\n{printed}", error());
 }
 
 /// Runs a script on a host of its own.

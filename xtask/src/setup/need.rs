@@ -60,14 +60,20 @@ pub static BPF_CLIPPY: Program = Program {
 };
 
 /// Programs that the demo, the tests, the fuzzing and the bench start.
-pub static PROGRAMS: [Program; 12] = [
+pub static PROGRAMS: [Program; 13] = [
     program("ip", "iproute2", "makes network namespaces and links", &[Purpose::Demo, Purpose::Test, Purpose::Bench]),
     program("tc", "iproute2", "takes filters of the agent's off their interface", &[Purpose::Test]),
     program("ping", "iputils-ping", "sends ICMP from one workload to another", &[Purpose::Test]),
     program("curl", "curl", "asks the admin socket and the metrics as a user does", &[Purpose::Test]),
     program("bpftool", "bpftool", "shows what the kernel holds, as a second opinion", &[Purpose::Test]),
     program("dpkg-shlibdeps", "dpkg-dev", "finds what the Debian package depends on", &[Purpose::Package]),
-    program("nft", "nftables", "is what the bench compares with", &[Purpose::Bench]),
+    program("socat", "socat", "serves and connects in the tutorial", &[Purpose::Test]),
+    program(
+        "nft",
+        "nftables",
+        "is what the bench compares with, and what a how-to replaces",
+        &[Purpose::Test, Purpose::Bench],
+    ),
     program("g++", "g++", "compiles the fuzzing engine", &[Purpose::Fuzz]),
     program("qemu-system-x86_64", "qemu-system-x86", "boots other kernels", &[Purpose::Kernels]),
     program(
@@ -221,7 +227,7 @@ mod tests {
         assert_eq!(programs(Purpose::Build), [""; 0]);
         assert_eq!(programs(Purpose::Demo), ["ip"]);
         assert_eq!(programs(Purpose::Bench), ["ip", "nft"]);
-        assert_eq!(programs(Purpose::Test), ["ip", "tc", "ping", "curl", "bpftool", "promtool"]);
+        assert_eq!(programs(Purpose::Test), ["ip", "tc", "ping", "curl", "bpftool", "socat", "nft", "promtool"]);
         assert_eq!(programs(Purpose::Package), ["dpkg-shlibdeps", "busybox"]);
         assert_eq!(programs(Purpose::Fuzz), ["g++"]);
         assert_eq!(programs(Purpose::Lint), [BPF_CLIPPY.name]);
