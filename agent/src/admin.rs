@@ -33,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Who may follow flows at once. Fewer than there are connections, so that the others can still ask.
 const FOLLOWERS: usize = 32;
 
+/// What is said where a path leads nowhere.
+const NO_SUCH: &str = "there are /v1/status, /v1/workloads, /v1/groups, /v1/flows, /v1/snapshot";
+
 /// Who answers.
 #[derive(Clone, Debug)]
 pub struct AdminState {
@@ -49,8 +52,9 @@ pub fn router(state: AdminState) -> Router {
         .route("/v1/status", get(async |State(state): State<AdminState>| ask(&state, Query::Status).await))
         .route("/v1/workloads", get(async |State(state): State<AdminState>| ask(&state, Query::Workloads).await))
         .route("/v1/groups", get(async |State(state): State<AdminState>| ask(&state, Query::Groups).await))
+        .route("/v1/snapshot", get(async |State(state): State<AdminState>| ask(&state, Query::Snapshot).await))
         .route("/v1/flows", get(async |state, query| flows(state, query, followers).await))
-        .fallback(async || refuse(StatusCode::NOT_FOUND, "there are /v1/status, /v1/workloads, /v1/groups, /v1/flows"))
+        .fallback(async || refuse(StatusCode::NOT_FOUND, NO_SUCH))
         .method_not_allowed_fallback(async || refuse(StatusCode::METHOD_NOT_ALLOWED, "the admin API only answers GET"))
         .with_state(state)
 }

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod detach;
+pub mod explain;
 pub mod flows;
 pub mod groups;
 pub mod run;
@@ -41,6 +42,8 @@ pub enum Command {
     Groups(groups::GroupsOptions),
     /// Show judgements of the kernel: new, denied and audited flows
     Flows(flows::FlowsOptions),
+    /// Say what becomes of a flow, why, and what would have to change
+    Explain(explain::ExplainOptions),
     /// Take everything that Bulkhead enforces out of the kernel
     Detach(detach::DetachOptions),
     /// Print the JSON Schema of policy documents, for editors
@@ -71,6 +74,7 @@ impl Command {
             Self::Workloads(options) => wait(workloads::workloads(options)),
             Self::Groups(options) => wait(groups::groups(options)),
             Self::Flows(options) => wait(flows::flows(options)),
+            Self::Explain(options) => wait(explain::explain(options)),
             Self::Detach(options) => detach::detach(&options),
             Self::Schema(options) => schema::schema(&options),
             Self::Completions(options) => schema::completions(&options),
@@ -85,6 +89,11 @@ fn wait(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failur
         Failure::new(Exit::OsErr, error, "see whether the limits on open files and processes are exhausted")
     })?;
     runtime.block_on(command)
+}
+
+/// A view as `--json` prints it.
+fn json(view: &impl serde::Serialize) -> String {
+    serde_json::to_string_pretty(view).expect("a view is plain data") + "\n"
 }
 
 /// Writes to standard output.

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use bulkhead_ebpf::abi::{FLOWS, Settings};
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use crate::exit::{Exit, Failure};
 use failsafe::{Failsafe, FailsafePort};
@@ -299,7 +300,7 @@ pub enum Uplinks {
 }
 
 /// A part of the cgroup tree whose units and slices become workloads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManagedScope {
     /// Path below the cgroup root, without slashes at the ends.
     pub path: String,

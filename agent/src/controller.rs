@@ -10,7 +10,7 @@ mod names;
 mod pressure;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,6 +18,7 @@ use bulkhead_ebpf::abi::Party;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
+use crate::config::failsafe::FailsafePort;
 use crate::desired::tombstones::{TOMBSTONES, Tombstones};
 use crate::desired::{Contents, Desired, Held, Inputs, Numbers, State, desired};
 use crate::flow::SharedNames;
@@ -30,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::metrics::health::Health;
 use crate::policy::compile::TooLarge;
 use crate::policy::model::PolicySet;
+use crate::snapshot::Snapshot;
 use crate::source::policy_objects::PolicyObjects;
 use crate::source::{Change, Fact, Told};
 use crate::view::{GroupsView, StatusView, WorkloadView};
@@ -67,6 +69,8 @@ pub enum Query {
     Workloads(oneshot::Sender<Vec<WorkloadView>>),
     /// `bulkhead groups`.
     Groups(oneshot::Sender<GroupsView>),
+    /// What it knows, for commands that ask what would be.
+    Snapshot(oneshot::Sender<Snapshot>),
 }
 
 /// The kernel's side, as the controller drives it.
@@ -77,6 +81,17 @@ pub struct Kernel {
     pub attachments: Attachments,
     /// Counters and sizes.
     pub readings: Arc<KernelReadings>,
+    /// What was told of the host: failsafe ports, and where the cgroup tree is.
+    pub host: HostFacts,
+}
+
+/// What holds for as long as the agent runs.
+#[derive(Clone, Debug, Default)]
+pub struct HostFacts {
+    /// Failsafe ports.
+    pub failsafe: Vec<FailsafePort>,
+    /// Where the cgroup tree is mounted.
+    pub cgroup_root: PathBuf,
 }
 
 /// Whom the controller tells.

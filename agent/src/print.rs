@@ -3,6 +3,7 @@
 //! Colour only repeats what words say. Names come from files and interfaces that others write, so control characters in
 //! them never reach the terminal.
 
+mod explain;
 mod flow;
 mod status;
 mod table;
@@ -15,6 +16,7 @@ use comfy_table::Table;
 use crate::view::{GroupsView, RuleView, WorkloadView};
 use table::{columns, list};
 
+pub use explain::explain;
 pub use flow::flow;
 pub use status::status;
 

@@ -68,7 +68,7 @@ pub enum Told<T> {
 }
 
 /// A cgroup that exists.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupFact {
     /// Path below the cgroup root, without slashes at the ends.
     pub path: String,
@@ -77,7 +77,7 @@ pub struct CgroupFact {
 }
 
 /// A link that exists.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkFact {
     /// Its index.
     pub index: u32,

@@ -26,9 +26,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::admin::AdminState;
-use crate::config::failsafe::FailsafePort;
 use crate::config::{ManagedScope, RunOptions, Uplinks};
-use crate::controller::{Audience, Controller, Event, Kernel, Loaded as LoadedPolicy, PolicyLoad};
+use crate::controller::{Audience, Controller, Event, HostFacts, Kernel, Loaded as LoadedPolicy, PolicyLoad};
 use crate::exit::{Exit, Failure};
 use crate::flow::SharedNames;
 use crate::flow::record::Recorder;
@@ -86,8 +85,9 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     tasks.spawn(netlink::watch(sender.clone(), stopped.clone()));
     let own = options.kubernetes.then(|| own_cgroup(&cgroup_root, &scopes)).flatten();
     let told = options.clone();
+    let host = HostFacts { failsafe, cgroup_root: cgroup_root.clone() };
     let loading = tokio::task::spawn_blocking(move || {
-        let loaded = Loaded::load(pins.clone(), &told, &failsafe, own);
+        let loaded = Loaded::load(pins.clone(), &told, host, own);
         loaded.map_err(|error| {
             if !was_enforced && let Err(error) = pins.remove() {
                 tracing::warn!(%error, "what was made in the bpffs stays there; `bulkhead detach` removes it");
@@ -194,18 +194,19 @@ impl Loaded {
     fn load(
         pins: Pins,
         options: &RunOptions,
-        failsafe: &[FailsafePort],
+        host: HostFacts,
         own: Option<u64>,
     ) -> Result<Self, KernelError> {
         let mut ebpf = load::load(&pins, options.max_flows)?;
         let hz = clock::jiffies_per_second(&mut ebpf)?;
-        let mut tables = Tables::open(&pins, options.settings(hz), failsafe)?;
+        let mut tables = Tables::open(&pins, options.settings(hz), &host.failsafe)?;
         // What an earlier agent left in force may deny it.
         own.map_or(Ok(()), |own| tables.exempt(&pins, own))?;
         let kernel = Kernel {
             tables,
             readings: Arc::new(KernelReadings::open(&pins, options.settings(hz))?),
             attachments: Attachments::new(ebpf, pins.clone())?,
+            host,
         };
         Ok(Self { ring: events::open_ring(&pins)?, pins, kernel })
     }

@@ -1,4 +1,4 @@
-//! Packets for tests: whole ones by default, with every part that a test may want to spoil.
+//! Packets that nobody sent, for tests and for questions: whole ones by default, with every part that a test may want to spoil.
 //!
 //! ```
 //! use bulkhead_ebpf::packet::build::{Ip, ethernet, tcp};
@@ -111,7 +111,15 @@ impl Ip {
     #[must_use]
     pub fn new(source: &str, destination: &str, transport: Transport) -> Self {
         let address = |text: &str| text.parse::<IpAddr>().expect("the address is a literal of the test");
-        let (source, destination) = (address(source), address(destination));
+        Self::between(address(source), address(destination), transport)
+    }
+
+    /// A packet between two addresses of one version.
+    ///
+    /// # Panics
+    /// The versions differ.
+    #[must_use]
+    pub fn between(source: IpAddr, destination: IpAddr, transport: Transport) -> Self {
         assert_eq!(source.is_ipv4(), destination.is_ipv4(), "one version per packet");
         Self {
             source,

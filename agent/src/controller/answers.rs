@@ -11,6 +11,7 @@ use crate::kernel::Readings;
 use crate::policy::compile::RulePlace;
 use crate::policy::model::{GroupId, Guardrail, Mode, Origin, SecurityGroup};
 use crate::policy::objects::{ObjectName, Refusal};
+use crate::snapshot::Snapshot;
 use crate::view::{FlowRule, GroupView, GroupsView, GuardrailView, ObjectView, RuleView, StatusView, WorkloadView};
 use crate::workload::Workload;
 
@@ -28,6 +29,19 @@ impl Controller {
             }
             Query::Workloads(answer) => drop(answer.send(self.workloads())),
             Query::Groups(answer) => drop(answer.send(self.groups())),
+            Query::Snapshot(answer) => drop(answer.send(self.snapshot())),
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let host = &self.kernel.host;
+        let failsafe = host.failsafe.iter().map(ToString::to_string).collect();
+        Snapshot {
+            generation: Some(self.kernel.tables.generation()),
+            policy: (*self.policy).clone(),
+            failsafe,
+            cgroup_root: Some(host.cgroup_root.clone()),
+            ..self.registry.snapshot()
         }
     }
 

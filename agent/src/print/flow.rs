@@ -73,7 +73,7 @@ fn why(flow: &FlowView) -> String {
     format!("{}: {meaning}", flow.reason)
 }
 
-fn verdict(verdict: &str, look: Look) -> String {
+pub(super) fn verdict(verdict: &str, look: Look) -> String {
     let word = format!("{:<5}", clean(verdict).to_uppercase());
     let colour = match verdict {
         "allow" => 32,

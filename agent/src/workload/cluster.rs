@@ -53,6 +53,11 @@ impl Cluster {
         touched
     }
 
+    /// Every node, by name, with its addresses.
+    pub fn nodes(&self) -> impl Iterator<Item = (&String, Vec<IpAddr>)> {
+        self.nodes.iter().map(|(name, addresses)| (name, addresses.iter().copied().collect()))
+    }
+
     /// Every address of a node, this host's among them.
     pub fn node_addresses(&self) -> impl Iterator<Item = &IpAddr> {
         self.node_addresses.keys()

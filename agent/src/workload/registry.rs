@@ -4,6 +4,7 @@
 //! discovered a second time. Level-triggered: a resync replaces everything that its source said before.
 
 mod pods;
+mod sources;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
