@@ -5,6 +5,7 @@ pub mod detach;
 pub mod explain;
 pub mod flows;
 pub mod groups;
+pub mod plan;
 pub mod run;
 pub mod schema;
 pub mod status;
@@ -44,6 +45,8 @@ pub enum Command {
     Flows(flows::FlowsOptions),
     /// Say what becomes of a flow, why, and what would have to change
     Explain(explain::ExplainOptions),
+    /// Say what other policy files would change on this host, before they are in force
+    Plan(plan::PlanOptions),
     /// Take everything that Bulkhead enforces out of the kernel
     Detach(detach::DetachOptions),
     /// Print the JSON Schema of policy documents, for editors
@@ -75,6 +78,7 @@ impl Command {
             Self::Groups(options) => wait(groups::groups(options)),
             Self::Flows(options) => wait(flows::flows(options)),
             Self::Explain(options) => wait(explain::explain(options)),
+            Self::Plan(options) => wait(plan::plan(options)),
             Self::Detach(options) => detach::detach(&options),
             Self::Schema(options) => schema::schema(&options),
             Self::Completions(options) => schema::completions(&options),

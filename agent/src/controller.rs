@@ -34,6 +34,7 @@ use crate::policy::model::PolicySet;
 use crate::snapshot::Snapshot;
 use crate::source::policy_objects::PolicyObjects;
 use crate::source::{Change, Fact, Told};
+use crate::view::plan::ConnectionsView;
 use crate::view::{GroupsView, StatusView, WorkloadView};
 use crate::workload::SourceKind;
 use crate::workload::registry::{Registry, Touched};
@@ -71,6 +72,8 @@ pub enum Query {
     Groups(oneshot::Sender<GroupsView>),
     /// What it knows, for commands that ask what would be.
     Snapshot(oneshot::Sender<Snapshot>),
+    /// Established flows.
+    Connections(oneshot::Sender<ConnectionsView>),
 }
 
 /// The kernel's side, as the controller drives it.

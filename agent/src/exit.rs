@@ -3,7 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-/// The exit codes in use: 1 and 2 as grep and clap have them, the others as in sysexits.h.
+/// The exit codes in use: 1 and 2 as grep and clap have them, 3 of `plan` alone, the others as in sysexits.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
@@ -11,6 +11,8 @@ pub enum Exit {
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
+    /// `plan`: something would change.
+    Changes = 3,
     /// Something that is needed is not there: an agent at the socket, cgroup2, BTF, a kernel that is new enough.
     Unavailable = 69,
     /// A fault in Bulkhead itself.

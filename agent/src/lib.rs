@@ -13,6 +13,7 @@ mod http;
 pub mod kernel;
 pub mod log;
 pub mod metrics;
+pub mod plan;
 pub mod policy;
 pub mod print;
 pub mod privilege;

@@ -5,6 +5,7 @@
 
 mod explain;
 mod flow;
+mod plan;
 mod status;
 mod table;
 
@@ -18,6 +19,7 @@ use table::{columns, list};
 
 pub use explain::explain;
 pub use flow::flow;
+pub use plan::plan;
 pub use status::status;
 
 /// What the output can show.

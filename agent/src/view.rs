@@ -1,6 +1,7 @@
 //! What the agent shows of itself over the admin socket: the shapes of every `--json`.
 
 pub mod explain;
+pub mod plan;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

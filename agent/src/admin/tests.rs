@@ -35,6 +35,7 @@ impl Agent {
                     Query::Workloads(answer) => drop(answer.send(Vec::new())),
                     // A question dropped unanswered: the agent is stopping.
                     Query::Groups(answer) => drop(answer),
+                    Query::Connections(answer) => drop(answer.send(crate::view::plan::ConnectionsView::default())),
                     Query::Snapshot(answer) => drop(answer.send(crate::snapshot::Snapshot::default())),
                 }
             }

@@ -15,6 +15,9 @@ use crate::snapshot::Snapshot;
 use crate::view::{FlowRule, GroupView, GroupsView, GuardrailView, ObjectView, RuleView, StatusView, WorkloadView};
 use crate::workload::Workload;
 
+/// Established flows that are told at once; the others are counted.
+const MAX_CONNECTIONS: usize = 65_536;
+
 impl Controller {
     /// Answers a question; whoever stopped waiting misses it.
     pub(super) fn answer(&self, query: Query) {
@@ -29,6 +32,15 @@ impl Controller {
             }
             Query::Workloads(answer) => drop(answer.send(self.workloads())),
             Query::Groups(answer) => drop(answer.send(self.groups())),
+            Query::Connections(answer) => {
+                let readings = self.kernel.readings.clone();
+                // A walk over a table, likewise. Whoever asks hears of one that fails as of an agent that is stopping.
+                tokio::task::spawn_blocking(move || {
+                    if let Ok(connections) = readings.connections(MAX_CONNECTIONS) {
+                        drop(answer.send(connections));
+                    }
+                });
+            }
             Query::Snapshot(answer) => drop(answer.send(self.snapshot())),
         }
     }

@@ -95,7 +95,8 @@ pub fn protocol_name(text: &str) -> Result<String, String> {
 }
 
 /// The name of a protocol number; the number itself where Bulkhead has no name for it.
-pub(super) fn name_of(number: u8) -> String {
+#[must_use]
+pub fn name_of(number: u8) -> String {
     PROTOCOLS
         .iter()
         .find(|(known, _)| *known == number)

@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use aya::maps::{Array, HashMap as KernelHash, MapData, PerCpuArray};
 use bulkhead_ebpf::abi::{
-    self, COUNTERS, Count, Flow, FlowKey, Fragment, FragmentKey, Hook, Reason, Settings, Verdict, counter_parts,
+    self, COUNTERS, Count, End, Flow, FlowKey, Fragment, FragmentKey, Hook, Reason, Settings, Stamp, State, Verdict,
+    counter_parts,
 };
 
 use super::Readings;
@@ -17,6 +18,7 @@ use super::pin::Pins;
 use super::tables::open;
 use crate::desired::tombstones::TOMBSTONES;
 use crate::view::MapView;
+use crate::view::plan::{ConnectionView, ConnectionsView};
 
 /// A table of flows, read many at a time: one by one each costs two system calls, and one that goes meanwhile starts the kernel's
 /// walk over.
@@ -106,10 +108,48 @@ impl KernelReadings {
         }))
     }
 
+    /// Established flows whose time-out is not over, `limit` of them at most, and how many there are beside.
+    ///
+    /// # Errors
+    /// The kernel refuses to read the table.
+    pub fn connections(&self, limit: usize) -> std::io::Result<ConnectionsView> {
+        let (mut newest, mut flows) = (0, Vec::new());
+        self.flows.each(|key, flow| {
+            newest = newest.max(flow.seen);
+            flows.push((key, flow));
+        })?;
+        flows.retain(|(key, flow)| {
+            let time_out = Flow::time_out(&self.settings, key.protocol(), flow.course.state());
+            flow.course.state() == State::Established && flow.seen + u64::from(time_out) >= newest
+        });
+        let omitted = flows.len().saturating_sub(limit) as u64;
+        flows.truncate(limit);
+        Ok(ConnectionsView { connections: flows.iter().map(connection).collect(), omitted })
+    }
+
     /// Notes how many entries the agent wrote to each of its own maps, and how many rule numbers it gave.
     pub fn note(&self, written: BTreeMap<&'static str, u64>, rules: u32) {
         *self.written.lock().unwrap_or_else(PoisonError::into_inner) = written;
         self.rules.store(rules, Ordering::Relaxed);
+    }
+}
+
+/// A flow as its initiator sees it.
+fn connection((key, flow): &(FlowKey, Flow)) -> ConnectionView {
+    let source = flow.course.initiator();
+    let destination = source.other();
+    let cgroup = |end: End| {
+        let side = flow.sides[end as usize];
+        (side.stamp != Stamp::NONE).then_some(side.owner)
+    };
+    ConnectionView {
+        protocol: key.protocol(),
+        source: (*key.address(source)).into(),
+        source_port: u16::from_be(key.port(source)),
+        destination: (*key.address(destination)).into(),
+        destination_port: flow.course.service().parts().1,
+        source_cgroup: cgroup(source),
+        destination_cgroup: cgroup(destination),
     }
 }
 
