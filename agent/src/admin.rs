@@ -34,7 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const FOLLOWERS: usize = 32;
 
 /// What is said where a path leads nowhere.
-const NO_SUCH: &str = "there are /v1/status, /v1/workloads, /v1/groups, /v1/flows, /v1/snapshot, /v1/connections";
+const NO_SUCH: &str = "there are /v1/status, /v1/workloads, /v1/groups, /v1/flows, /v1/snapshot, /v1/connections, \
+                       /v1/talks";
 
 /// Who answers.
 #[derive(Clone, Debug)]
@@ -54,6 +55,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/v1/groups", get(async |State(state): State<AdminState>| ask(&state, Query::Groups).await))
         .route("/v1/snapshot", get(async |State(state): State<AdminState>| ask(&state, Query::Snapshot).await))
         .route("/v1/connections", get(async |State(state): State<AdminState>| ask(&state, Query::Connections).await))
+        .route("/v1/talks", get(async |State(state): State<AdminState>| Json(state.recorder.talks())))
         .route("/v1/flows", get(async |state, query| flows(state, query, followers).await))
         .fallback(async || refuse(StatusCode::NOT_FOUND, NO_SUCH))
         .method_not_allowed_fallback(async || refuse(StatusCode::METHOD_NOT_ALLOWED, "the admin API only answers GET"))

@@ -1,14 +1,17 @@
 //! The command line: what there is to ask for, and how each answer ends the process.
 
+pub mod audit;
 pub mod check;
 pub mod detach;
 pub mod explain;
 pub mod flows;
 pub mod groups;
+mod lines;
 pub mod plan;
 pub mod run;
 pub mod schema;
 pub mod status;
+pub mod suggest;
 pub mod workloads;
 
 use std::io::{self, Write};
@@ -18,6 +21,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::RunOptions;
 use crate::exit::{Exit, Failure};
+use lines::lines;
 
 /// Security groups between labelled workloads, enforced with eBPF.
 #[derive(Debug, Parser)]
@@ -47,6 +51,10 @@ pub enum Command {
     Explain(explain::ExplainOptions),
     /// Say what other policy files would change on this host, before they are in force
     Plan(plan::PlanOptions),
+    /// Report what would have been denied, with the rule that would allow it, and which rules were used
+    Audit(audit::AuditOptions),
+    /// Propose the least policy that allows what was seen, as YAML
+    Suggest(suggest::SuggestOptions),
     /// Take everything that Bulkhead enforces out of the kernel
     Detach(detach::DetachOptions),
     /// Print the JSON Schema of policy documents, for editors
@@ -79,6 +87,8 @@ impl Command {
             Self::Flows(options) => wait(flows::flows(options)),
             Self::Explain(options) => wait(explain::explain(options)),
             Self::Plan(options) => wait(plan::plan(options)),
+            Self::Audit(options) => wait(audit::audit(options)),
+            Self::Suggest(options) => wait(suggest::suggest(options)),
             Self::Detach(options) => detach::detach(&options),
             Self::Schema(options) => schema::schema(&options),
             Self::Completions(options) => schema::completions(&options),

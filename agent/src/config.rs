@@ -1,6 +1,7 @@
 //! What `bulkhead run` is told: flags, each of which is an environment variable too.
 
 pub mod failsafe;
+pub mod state;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -156,6 +157,10 @@ pub struct RunOptions {
         default_value = failsafe::DEFAULT
     )]
     pub failsafe: Vec<Failsafe>,
+
+    /// Where it keeps what shall outlive it
+    #[command(flatten)]
+    pub state: state::StateOptions,
 }
 
 impl RunOptions {

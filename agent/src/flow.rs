@@ -17,6 +17,8 @@ pub struct Names {
     pub workloads: HashMap<u32, Named>,
     /// Rules, by number.
     pub rules: HashMap<u32, FlowRule>,
+    /// What each rule says, as a number: where it changes, the rule is another one.
+    pub meanings: HashMap<u32, u64>,
 }
 
 /// A workload's name, labels and groups.

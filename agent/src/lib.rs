@@ -1,6 +1,7 @@
 //! The Bulkhead agent: from YAML and workloads to the kernel's maps.
 
 pub mod admin;
+pub mod audit;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -17,10 +18,12 @@ pub mod plan;
 pub mod policy;
 pub mod print;
 pub mod privilege;
+pub mod propose;
 pub mod snapshot;
 pub mod source;
 pub mod start;
 pub mod surface;
+pub mod tally;
 pub mod trial;
 pub mod view;
 pub mod workload;

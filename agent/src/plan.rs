@@ -132,23 +132,34 @@ fn flows(before: &mut Side, after: &mut Side, omitted: &mut Vec<String>) -> Vec<
             if from.is_alone() && std::ptr::eq(from, to) || !(from.is_here() || to.is_here()) {
                 continue;
             }
-            // Two IP versions hardly ever differ, and are told apart where they do.
-            let mut told: BTreeSet<(String, String, String)> = BTreeSet::new();
+            let mut of_pair: Vec<FlowChange> = Vec::new();
             for is_v4 in [true, false] {
                 if trials > MAX_TRIALS {
                     omitted.push(format!("after {MAX_TRIALS} trials no more pairs of ends were looked at; name fewer groups or CIDRs"));
                     break 'pairs;
                 }
-                for change in of_pair(before, after, (from, to), is_v4, &ports, &mut trials) {
-                    if told.insert((change.ports.clone(), change.before.clone(), change.after.clone())) {
-                        changes.push(change);
+                for change in self::of_pair(before, after, (from, to), is_v4, &ports, &mut trials) {
+                    // Two IP versions hardly ever differ, and are told apart where they do.
+                    let alike = |it: &&mut FlowChange| (&it.before, &it.after, &it.by) == (&change.before, &change.after, &change.by);
+                    match of_pair.iter_mut().find(alike) {
+                        Some(known) => {
+                            let new = change.ports.into_iter().filter(|ports| !known.ports.contains(ports)).collect::<Vec<_>>();
+                            known.ports.extend(new);
+                        }
+                        None => of_pair.push(change),
                     }
                 }
             }
+            for change in &mut of_pair {
+                if ports::ALL.iter().all(|name| change.ports.iter().any(|ports| ports == name)) {
+                    change.ports = vec!["all".to_owned()];
+                }
+            }
+            changes.extend(of_pair);
         }
     }
     let mut seen = BTreeSet::new();
-    changes.retain(|change| seen.insert((change.from.clone(), change.to.clone(), change.ports.clone(), change.before.clone(), change.after.clone())));
+    changes.retain(|it| seen.insert((it.from.clone(), it.to.clone(), it.ports.clone(), it.before.clone(), it.after.clone())));
     changes
 }
 
@@ -186,7 +197,7 @@ fn of_pair(
             && (&change.before, &change.after, &change.by) == (&before_word, &after_word, &by)
         {
             *last = last.with(range);
-            change.ports = last.to_string();
+            change.ports = vec![last.to_string()];
             continue;
         }
         let example = |(name, address): &(Option<Arc<str>>, IpAddr)| name.as_ref().map_or_else(|| address.to_string(), ToString::to_string);
@@ -195,7 +206,7 @@ fn of_pair(
             FlowChange {
                 from: from.label.clone(),
                 to: to.label.clone(),
-                ports: range.to_string(),
+                ports: vec![range.to_string()],
                 before: before_word,
                 after: after_word,
                 by,

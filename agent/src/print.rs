@@ -3,11 +3,13 @@
 //! Colour only repeats what words say. Names come from files and interfaces that others write, so control characters in
 //! them never reach the terminal.
 
+mod audit;
 mod explain;
 mod flow;
 mod plan;
 mod status;
 mod table;
+mod time;
 
 use std::env;
 use std::io::{self, IsTerminal};
@@ -17,10 +19,12 @@ use comfy_table::Table;
 use crate::view::{GroupsView, RuleView, WorkloadView};
 use table::{columns, list};
 
+pub use audit::audit;
 pub use explain::explain;
 pub use flow::flow;
 pub use plan::plan;
 pub use status::status;
+pub use time::date;
 
 /// What the output can show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -45,6 +45,7 @@ use crate::privilege;
 use crate::source::file::PolicyFiles;
 use crate::source::{cgroup, kubernetes, netlink, uplink};
 use crate::surface::Surface;
+use crate::tally::keeper::Keeper;
 use crate::workload::registry::Registry;
 use first_word::first_word;
 use own_cgroup::own_cgroup;
@@ -122,6 +123,7 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
         policies: policies.objects().cloned(),
     };
     let pins = loaded.pins.clone();
+    let readings = loaded.kernel.readings.clone();
     log_of_kernel(&mut loaded.kernel.attachments, &mut tasks);
     let ring = loaded.ring;
     if let Some(objects) = policies.objects() {
@@ -144,6 +146,13 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     tracing::info!(milliseconds = began.elapsed().as_secs_f64() * 1e3, adopted = was_enforced, "enforcing");
 
     let recorder = audience.recorder.clone();
+    let keeping = {
+        let keeper = Keeper::new(&options.state.state);
+        if let Some(view) = keeper.read() {
+            recorder.tally().restore(view);
+        }
+        tokio::spawn(keeper.run(recorder.clone(), readings, stopped.clone()))
+    };
     tasks.spawn(async move {
         if let Err(error) = events::read(ring, |event| recorder.record(event)).await {
             tracing::error!(%error, "flows can't be read any more; restart the agent to see them again");
@@ -167,6 +176,7 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     let _ = stop.send(true);
     tasks.shutdown().await;
     drop(serving.await);
+    drop(keeping.await);
     finish(controller.into_kernel(), &pins, options.detach_on_exit)
 }
 

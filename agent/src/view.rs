@@ -1,7 +1,9 @@
 //! What the agent shows of itself over the admin socket: the shapes of every `--json`.
 
+pub mod audit;
 pub mod explain;
 pub mod plan;
+pub mod talk;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -11,3 +11,8 @@ fn the_tutorial_leads_from_nothing_to_a_segmented_host() {
 fn a_chain_of_nftables_is_replaced_without_a_gap() {
     page::holds("docs/from-nftables.md");
 }
+
+#[test]
+fn a_denial_is_debugged() {
+    page::holds("docs/debug.md");
+}

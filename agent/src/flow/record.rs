@@ -4,7 +4,7 @@
 //! it missed, and the log takes so many denials a second and then their number.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bulkhead_ebpf::abi::{Direction, Event, Hook, RULE_NONE, Reason, Verdict};
@@ -16,6 +16,8 @@ use tokio::sync::broadcast::error::RecvError;
 use super::filter::{FlowQuery, name_of};
 use super::limit::Limit;
 use super::{Named, Names, SharedNames};
+use crate::tally::{Tally, keeper};
+use crate::view::talk::TalksView;
 use crate::view::{FlowView, IcmpView};
 
 /// Flows kept in memory.
@@ -45,6 +47,7 @@ pub struct Recorder {
     kept: Mutex<VecDeque<Arc<FlowView>>>,
     live: broadcast::Sender<Arc<FlowView>>,
     limit: Mutex<Limit>,
+    tally: Mutex<Tally>,
 }
 
 impl Recorder {
@@ -56,6 +59,7 @@ impl Recorder {
             kept: Mutex::new(VecDeque::new()),
             live: broadcast::Sender::new(BACKLOG),
             limit: Mutex::new(Limit::new(LOGGED_PER_SECOND, Instant::now())),
+            tally: Mutex::new(Tally::new(keeper::now())),
         }
     }
 
@@ -65,6 +69,7 @@ impl Recorder {
         if event.verdict != Verdict::Allow as u8 {
             self.log(&flow);
         }
+        self.tally().add(&flow);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == KEPT {
             kept.pop_front();
@@ -72,6 +77,23 @@ impl Recorder {
         kept.push_back(Arc::clone(&flow));
         // Sent under the lock, so that a follower sees each flow once: among the kept ones or live. No follower is no error.
         let _ = self.live.send(flow);
+    }
+
+    /// Who talked to whom, in sum.
+    pub fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, as it is told.
+    #[must_use]
+    pub fn talks(&self) -> TalksView {
+        self.tally().view(keeper::now())
+    }
+
+    /// Takes what the kernel counted for each rule.
+    pub fn note_hits(&self, hits: &[(u32, u64)]) {
+        let names = self.names.read();
+        self.tally().note_hits(hits, &names, keeper::now());
     }
 
     /// Logs how many denials were left out of the log. Called once a second or so.

@@ -11,6 +11,9 @@ const WITH_PORTS: [u8; 3] = [6, 17, 132];
 /// Stands for every protocol that no rule names: one that nobody uses (RFC 3692).
 const UNUSED: u8 = 253;
 
+/// Everything that there is, by the names of [`Ports`]; SCTP and rarer ones are among what no kernel need have.
+pub(super) const ALL: [&str; 4] = ["tcp", "udp", "sctp", "other protocols"];
+
 /// A range of ports, of ICMP types and codes, or a protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ports {

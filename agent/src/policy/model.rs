@@ -100,7 +100,7 @@ pub struct Rule {
 }
 
 /// One of the numbers that a port which a rule names is known to have, and for whom it counts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NamedPort {
     /// The port.
     pub port: PortMatch,
@@ -109,7 +109,7 @@ pub struct NamedPort {
 }
 
 /// Whose port a [`NamedPort`] is: always the receiver's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PortOf {
     /// For ingress, subjects that are members of this group besides. The peers are the rule's.
     Subjects(GroupId),

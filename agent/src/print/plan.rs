@@ -2,7 +2,7 @@
 
 use super::Look;
 use super::table::{clean, columns, list};
-use crate::view::plan::{CutFlow, PlanView};
+use crate::view::plan::{CutFlow, FlowChange, PlanView};
 
 /// `bulkhead plan`.
 #[must_use]
@@ -15,16 +15,7 @@ pub fn plan(view: &PlanView, look: Look) -> String {
         parts.push(columns(["WORKLOAD", "BECOMES", "GROUPS NOW", "GROUPS THEN"], rows, look));
     }
     if !view.flows.is_empty() {
-        let rows = view.flows.iter().map(|change| {
-            [
-                change.from.clone(),
-                change.to.clone(),
-                change.ports.clone(),
-                change.before.clone(),
-                change.after.clone(),
-                change.by.clone(),
-            ]
-        });
+        let rows = flows(&view.flows);
         parts.push(columns(["FROM", "TO", "PORTS", "NOW", "THEN", "BY"], rows, look));
     }
     if !view.cut.is_empty() {
@@ -41,6 +32,35 @@ pub fn plan(view: &PlanView, look: Look) -> String {
         parts.push("nothing would change\n".to_owned());
     }
     parts.join("\n")
+}
+
+/// Flows that change alike are a line: to several receivers, and then from several senders.
+fn flows(changes: &[FlowChange]) -> Vec<[String; 6]> {
+    let mut rows: Vec<[Vec<String>; 6]> = Vec::new();
+    for change in changes {
+        let one = |text: &String| vec![text.clone()];
+        let row = [
+            one(&change.from),
+            one(&change.to),
+            change.ports.clone(),
+            one(&change.before),
+            one(&change.after),
+            one(&change.by),
+        ];
+        rows.push(row);
+    }
+    for column in [1, 0] {
+        let mut merged: Vec<[Vec<String>; 6]> = Vec::new();
+        for row in rows {
+            let alike = |other: &&mut [Vec<String>; 6]| (0..6).all(|at| at == column || other[at] == row[at]);
+            match merged.iter_mut().find(alike) {
+                Some(known) => known[column].extend(row[column].iter().cloned()),
+                None => merged.push(row),
+            }
+        }
+        rows = merged;
+    }
+    rows.into_iter().map(|row| row.map(|items| items.join(", "))).collect()
 }
 
 fn ends(cut: &CutFlow) -> [String; 2] {

@@ -41,8 +41,8 @@ pub struct FlowChange {
     pub from: String,
     /// Who receives, likewise.
     pub to: String,
-    /// Ports: `tcp/80`, `tcp/8000-8099`, `icmp/8/0`, `47`.
-    pub ports: String,
+    /// Ports: `tcp/80`, `tcp/8000-8099`, `icmp/8/0`, `47`, `other protocols`; a protocol's name alone is all of it, and `all` is everything.
+    pub ports: Vec<String>,
     /// `allow`, `deny` or `audit`, now.
     pub before: String,
     /// The same, then.

@@ -266,6 +266,8 @@ pub fn command_of(binary: &Path, site: &Site, arguments: &[&str]) -> Command {
         .arg(site.bpffs())
         .arg("--admin")
         .arg(site.admin())
+        .arg("--state")
+        .arg(site.directory.join("state"))
         .args(["--uplink", UPLINK])
         .args(["--metrics", &format!("{}:{}", METRICS.0, METRICS.1)])
         .args(arguments)
