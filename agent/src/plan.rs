@@ -76,13 +76,12 @@ impl Side {
         self.policy.groups.iter().any(|group| groups.contains(&group.id) && group.governs())
     }
 
-    /// What is behind a verdict: the rule that decided, or the reason.
-    fn by(&self, said: &[Said]) -> String {
+    /// What is behind a verdict that was another one before: the rule that decided, or the reason, of the side that changed.
+    fn by(&self, said: &[Said], before: &[Said]) -> String {
         let verdict = verdict(said);
+        let changed = |now: &&Said| before.iter().all(|was| was.direction != now.direction || was.verdict != now.verdict);
         let mut decisive = said.iter().filter(|said| said.verdict == verdict);
-        // A rule says more than that there is nothing to ask.
-        let by_rule = decisive.clone().find(|said| self.trial.rule(said).is_some());
-        let Some(decisive) = by_rule.or_else(|| decisive.next()) else { return String::new() };
+        let Some(decisive) = decisive.clone().find(changed).or_else(|| decisive.next()) else { return String::new() };
         match self.trial.rule(decisive) {
             Some(RulePlace::Rule { group, direction, index }) => {
                 let group = self.policy.groups.iter().find(|one| one.id == *group);
@@ -191,7 +190,7 @@ fn of_pair(
             continue;
         }
         let (before_word, after_word) = (was_verdict.as_str().to_owned(), is_verdict.as_str().to_owned());
-        let by = after.by(&is);
+        let by = after.by(&is, &was);
         if let Some((last, change)) = changes.last_mut()
             && last.joins(range)
             && (&change.before, &change.after, &change.by) == (&before_word, &after_word, &by)
