@@ -34,8 +34,7 @@ pub fn audit(talks: &TalksView, snapshot: &Snapshot, wanted: Wanted) -> AuditVie
         kinds.entry(Kind::of(talk)).or_default().push(talk);
     }
     let known = known(snapshot);
-    let mut findings: Vec<Finding> =
-        kinds.iter().map(|(kind, talks)| finding(kind, talks, snapshot, &known)).collect();
+    let mut findings: Vec<Finding> = kinds.iter().map(|(kind, talks)| finding(kind, talks, snapshot, &known)).collect();
     findings.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| (&a.from, &a.to).cmp(&(&b.from, &b.to))));
     AuditView {
         since: talks.since,
@@ -82,7 +81,10 @@ impl Kind {
 fn known(snapshot: &Snapshot) -> BTreeSet<IpAddr> {
     let population = snapshot.population();
     let workloads = population.workloads.iter().flat_map(|workload| workload.addresses.iter().copied());
-    workloads.chain(population.host_addresses.iter().copied()).chain(population.cluster.node_addresses().copied()).collect()
+    workloads
+        .chain(population.host_addresses.iter().copied())
+        .chain(population.cluster.node_addresses().copied())
+        .collect()
 }
 
 fn finding(kind: &Kind, talks: &[&TalkView], snapshot: &Snapshot, known: &BTreeSet<IpAddr>) -> Finding {
@@ -133,9 +135,10 @@ fn asked(talks: &[&TalkView], snapshot: &Snapshot, direction: &str) -> (Option<b
         let (from, to) = if direction == "ingress" { (other, own) } else { (own, other) };
         let Some(port) = port(talk) else { continue };
         let Ok(view) = explain(snapshot, &from, &to, &port) else { continue };
-        let said = view.answers.iter().find(|answer| {
-            answer.sides.iter().any(|side| side.direction == direction && side.verdict == talk.verdict)
-        });
+        let said = view
+            .answers
+            .iter()
+            .find(|answer| answer.sides.iter().any(|side| side.direction == direction && side.verdict == talk.verdict));
         return match said {
             None => (Some(false), Vec::new(), None),
             Some(answer) if answer.change.tried => (Some(true), answer.change.what.clone(), answer.change.yaml.clone()),
@@ -166,6 +169,10 @@ fn rules(talks: &TalksView, wanted: Wanted) -> Vec<RuleAge> {
         })
         .cloned()
         .collect();
-    rules.sort_by(|a, b| idle(b).total_cmp(&idle(a)).then_with(|| (&a.group, &a.direction, a.index).cmp(&(&b.group, &b.direction, b.index))));
+    rules.sort_by(|a, b| {
+        idle(b)
+            .total_cmp(&idle(a))
+            .then_with(|| (&a.group, &a.direction, a.index).cmp(&(&b.group, &b.direction, b.index)))
+    });
     rules
 }

@@ -47,7 +47,13 @@ pub fn explain(snapshot: &Snapshot, from: &str, to: &str, port: &Port) -> Result
             settle(&mut sender, 1);
             settle(&mut receiver, 2);
             for (service, ends) in flows(&sender, &receiver, port)? {
-                let case = Case { policy: &policy, population: close(&population, &sender, &receiver), failsafe: &failsafe, ends, service };
+                let case = Case {
+                    policy: &policy,
+                    population: close(&population, &sender, &receiver),
+                    failsafe: &failsafe,
+                    ends,
+                    service,
+                };
                 answers.push(case.answer(&sender, &receiver).map_err(|error| error.to_string())?);
             }
         }
@@ -73,7 +79,10 @@ impl std::str::FromStr for Port {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let form = || "write tcp/5432, udp/53, sctp/36412, icmp, icmp/TYPE/CODE, icmpv6, icmpv6/TYPE/CODE or a protocol's number".to_owned();
+        let form = || {
+            "write tcp/5432, udp/53, sctp/36412, icmp, icmp/TYPE/CODE, icmpv6, icmpv6/TYPE/CODE or a protocol's number"
+                .to_owned()
+        };
         let mut parts = text.split('/');
         let name = parts.next().unwrap_or_default();
         let rest: Vec<&str> = parts.collect();
@@ -118,7 +127,8 @@ pub fn name_of(service: Service) -> String {
 /// The flows between two ends: one for each IP version that both have and the protocol goes with.
 fn flows(from: &Asked, to: &Asked, port: &Port) -> Result<Vec<(Service, [End; 2])>, String> {
     let service = port.0;
-    let of_version = |asked: &Asked, is_v4: bool| asked.addresses.iter().copied().find(|address| address.is_ipv4() == is_v4);
+    let of_version =
+        |asked: &Asked, is_v4: bool| asked.addresses.iter().copied().find(|address| address.is_ipv4() == is_v4);
     let versions = [true, false].into_iter().filter(|is_v4| match service.protocol {
         1 => *is_v4,
         58 => !*is_v4,
@@ -160,7 +170,8 @@ fn close(population: &Population, from: &Asked, to: &Asked) -> Population {
         .filter(|service| service.addresses.iter().any(|address| addresses.contains(&address)))
         .flat_map(|service| service.ports.iter().flat_map(|port| port.backends.iter().map(|backend| backend.ip())))
         .collect();
-    let behind = population.workloads.iter().filter(|one| one.addresses.iter().any(|address| backends.contains(address)));
+    let behind =
+        population.workloads.iter().filter(|one| one.addresses.iter().any(|address| backends.contains(address)));
     for workload in behind {
         if !workloads.iter().any(|known| known.name == workload.name) {
             workloads.push(workload.clone());

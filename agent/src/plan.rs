@@ -34,7 +34,8 @@ const MAX_CUT: usize = 1_000;
 /// One of the policies does not fit into the tables.
 pub fn plan(snapshot: &Snapshot, policy: PolicySet, connections: &ConnectionsView) -> Result<PlanView, TooLarge> {
     let failsafe = snapshot.failsafe_ports();
-    let sides = [(snapshot.policy.clone(), snapshot.population()), (policy.clone(), snapshot.population_under(&policy))];
+    let sides =
+        [(snapshot.policy.clone(), snapshot.population()), (policy.clone(), snapshot.population_under(&policy))];
     let [before, after] = sides.map(|(policy, population)| Side::new(policy, population, &failsafe));
     let (mut before, mut after) = (before?, after?);
     let mut view = PlanView { generation: snapshot.generation, ..PlanView::default() };
@@ -68,7 +69,12 @@ impl Side {
 
     fn names(&self, groups: Option<&GroupSet>) -> Vec<String> {
         let policy = &self.policy.groups;
-        groups.into_iter().flatten().filter_map(|id| policy.iter().find(|group| group.id == *id)).map(|group| group.name.clone()).collect()
+        groups
+            .into_iter()
+            .flatten()
+            .filter_map(|id| policy.iter().find(|group| group.id == *id))
+            .map(|group| group.name.clone())
+            .collect()
     }
 
     /// Whether any of its groups says something of what it receives or sends.
@@ -79,7 +85,8 @@ impl Side {
     /// What is behind a verdict that was another one before: the rule that decided, or the reason, of the side that changed.
     fn by(&self, said: &[Said], before: &[Said]) -> String {
         let verdict = verdict(said);
-        let changed = |now: &&Said| before.iter().all(|was| was.direction != now.direction || was.verdict != now.verdict);
+        let changed =
+            |now: &&Said| before.iter().all(|was| was.direction != now.direction || was.verdict != now.verdict);
         let mut decisive = said.iter().filter(|said| said.verdict == verdict);
         let Some(decisive) = decisive.clone().find(changed).or_else(|| decisive.next()) else { return String::new() };
         match self.trial.rule(decisive) {
@@ -134,15 +141,23 @@ fn flows(before: &mut Side, after: &mut Side, omitted: &mut Vec<String>) -> Vec<
             let mut of_pair: Vec<FlowChange> = Vec::new();
             for is_v4 in [true, false] {
                 if trials > MAX_TRIALS {
-                    omitted.push(format!("after {MAX_TRIALS} trials no more pairs of ends were looked at; name fewer groups or CIDRs"));
+                    omitted.push(format!(
+                        "after {MAX_TRIALS} trials no more pairs of ends were looked at; name fewer groups or CIDRs"
+                    ));
                     break 'pairs;
                 }
                 for change in self::of_pair(before, after, (from, to), is_v4, &ports, &mut trials) {
                     // Two IP versions hardly ever differ, and are told apart where they do.
-                    let alike = |it: &&mut FlowChange| (&it.before, &it.after, &it.by) == (&change.before, &change.after, &change.by);
+                    let alike = |it: &&mut FlowChange| {
+                        (&it.before, &it.after, &it.by) == (&change.before, &change.after, &change.by)
+                    };
                     match of_pair.iter_mut().find(alike) {
                         Some(known) => {
-                            let new = change.ports.into_iter().filter(|ports| !known.ports.contains(ports)).collect::<Vec<_>>();
+                            let new = change
+                                .ports
+                                .into_iter()
+                                .filter(|ports| !known.ports.contains(ports))
+                                .collect::<Vec<_>>();
                             known.ports.extend(new);
                         }
                         None => of_pair.push(change),
@@ -158,7 +173,9 @@ fn flows(before: &mut Side, after: &mut Side, omitted: &mut Vec<String>) -> Vec<
         }
     }
     let mut seen = BTreeSet::new();
-    changes.retain(|it| seen.insert((it.from.clone(), it.to.clone(), it.ports.clone(), it.before.clone(), it.after.clone())));
+    changes.retain(|it| {
+        seen.insert((it.from.clone(), it.to.clone(), it.ports.clone(), it.before.clone(), it.after.clone()))
+    });
     changes
 }
 
@@ -199,7 +216,9 @@ fn of_pair(
             change.ports = vec![last.to_string()];
             continue;
         }
-        let example = |(name, address): &(Option<Arc<str>>, IpAddr)| name.as_ref().map_or_else(|| address.to_string(), ToString::to_string);
+        let example = |(name, address): &(Option<Arc<str>>, IpAddr)| {
+            name.as_ref().map_or_else(|| address.to_string(), ToString::to_string)
+        };
         changes.push((
             *range,
             FlowChange {
@@ -280,13 +299,15 @@ fn is_kept(before: &Side, was: &[Said], denied: &Said) -> bool {
 /// An end of a flow that is there: by its address, and where that is the host's by its cgroup.
 fn end(side: &Side, address: IpAddr, cgroup: Option<u64>, paths: &BTreeMap<u64, &str>) -> End {
     let population = &side.population;
-    let by_address = population.workloads.iter().find(|workload| workload.local && workload.addresses.contains(&address));
+    let by_address =
+        population.workloads.iter().find(|workload| workload.local && workload.addresses.contains(&address));
     let by_cgroup = || {
         let mut path = *paths.get(&cgroup?)?;
         loop {
-            let found = population.workloads.iter().find(|workload| {
-                workload.cgroup.as_ref().is_some_and(|cgroup| cgroup.path == path)
-            });
+            let found = population
+                .workloads
+                .iter()
+                .find(|workload| workload.cgroup.as_ref().is_some_and(|cgroup| cgroup.path == path));
             if found.is_some() {
                 return found;
             }

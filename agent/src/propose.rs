@@ -1,6 +1,6 @@
 //! `bulkhead suggest`: the least policy that allows what was seen, as YAML that a person is meant to read and change.
 //!
-//! Workloads become groups by their labels ([`roles`]), what they did becomes rules between those groups, and what nobody did is what the
+//! Workloads become groups by their labels ([`mod@roles`]), what they did becomes rules between those groups, and what nobody did is what the
 //! proposal denies. Pure: the same talks give the same text.
 
 pub mod addresses;
@@ -144,7 +144,9 @@ pub fn propose(talks: &TalksView, known: &Known, wanted: Wanted) -> Proposal {
             flows += talk.count;
             let denied = talk.verdict == "deny" && !wanted.include_denied;
             if denied {
-                *left_out.entry("flows were denied, and are not allowed here; --include-denied would".to_owned()).or_default() += talk.count;
+                *left_out
+                    .entry("flows were denied, and are not allowed here; --include-denied would".to_owned())
+                    .or_default() += talk.count;
             }
             !denied
         })
@@ -170,8 +172,7 @@ pub fn propose(talks: &TalksView, known: &Known, wanted: Wanted) -> Proposal {
     }
     let each: BTreeSet<&Role> = members.keys().collect();
     let named = names(&each, &known.groups);
-    let everyone: BTreeSet<IpAddr> =
-        known.workloads.keys().chain(&known.host).chain(&known.nodes).copied().collect();
+    let everyone: BTreeSet<IpAddr> = known.workloads.keys().chain(&known.host).chain(&known.nodes).copied().collect();
     let groups = members.iter().map(|(role, of)| {
         let rules = |is_ingress: bool| rules(&sides, role, is_ingress, &named, &everyone);
         ProposedGroup {
@@ -218,7 +219,11 @@ impl Edge<'_> {
 }
 
 /// The ways that a talk stands for: several, where a service stands for its back ends.
-fn edges<'a>(talk: &'a TalkView, known: &'a Known, roles: &BTreeMap<&str, Role>) -> Vec<Result<Edge<'a>, &'static str>> {
+fn edges<'a>(
+    talk: &'a TalkView,
+    known: &'a Known,
+    roles: &BTreeMap<&str, Role>,
+) -> Vec<Result<Edge<'a>, &'static str>> {
     const NAMELESS: &str = "flows were of workloads without labels that last, which no group can select";
     const NOBODY: &str = "flows were of nobody who is known to be a workload";
     let Some(port) = PortRange::of(talk) else {
@@ -244,7 +249,8 @@ fn edges<'a>(talk: &'a TalkView, known: &'a Known, roles: &BTreeMap<&str, Role>)
         None => Some((Other::Outside, None)),
     };
     if let PortRange::Ports(name, number, _) = port
-        && let Some(protocol) = crate::workload::port::PROTOCOLS.iter().find(|(of, _)| *of == name).map(|(_, number)| *number)
+        && let Some(protocol) =
+            crate::workload::port::PROTOCOLS.iter().find(|(of, _)| *of == name).map(|(_, number)| *number)
         && let Some(backends) = known.services.get(&(address, protocol, number))
     {
         let way = |backend: &SocketAddr| {

@@ -82,9 +82,8 @@ impl Snapshot {
         let View { mut workloads, host_addresses, scopes } = registry.view();
         let claimed: BTreeSet<&str> =
             policy.workloads.iter().filter_map(|declared| declared.cgroup.as_deref()).collect();
-        let is_claimed = |pod: &&Workload| {
-            pod.cgroup.as_ref().is_some_and(|cgroup| claimed.contains(cgroup.path.as_str()))
-        };
+        let is_claimed =
+            |pod: &&Workload| pod.cgroup.as_ref().is_some_and(|cgroup| claimed.contains(cgroup.path.as_str()));
         workloads.extend(self.pods.iter().flatten().filter(|pod| !is_claimed(pod)).cloned());
         workloads.sort_by(|a, b| a.name.cmp(&b.name));
         let mut cluster = Cluster::default();

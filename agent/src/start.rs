@@ -201,12 +201,7 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn load(
-        pins: Pins,
-        options: &RunOptions,
-        host: HostFacts,
-        own: Option<u64>,
-    ) -> Result<Self, KernelError> {
+    fn load(pins: Pins, options: &RunOptions, host: HostFacts, own: Option<u64>) -> Result<Self, KernelError> {
         let mut ebpf = load::load(&pins, options.max_flows)?;
         let hz = clock::jiffies_per_second(&mut ebpf)?;
         let mut tables = Tables::open(&pins, options.settings(hz), &host.failsafe)?;

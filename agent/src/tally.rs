@@ -107,7 +107,8 @@ impl Tally {
             let count = hits.get(number).copied().unwrap_or(0);
             let meaning = names.meanings.get(number).copied().unwrap_or(0);
             let known = before.remove(&(rule.group.clone(), rule.direction.clone(), rule.index));
-            let mut watched = known.filter(|known| known.age.meaning == meaning).unwrap_or_else(|| watch(rule, meaning, now));
+            let mut watched =
+                known.filter(|known| known.age.meaning == meaning).unwrap_or_else(|| watch(rule, meaning, now));
             // A number that is given anew begins at 0; of an earlier agent's nobody knows what was counted already.
             let new = match watched.seen {
                 (same, seen) if same == *number && count >= seen => count - seen,
@@ -130,8 +131,16 @@ impl Tally {
     pub fn view(&self, now: f64) -> TalksView {
         let mut talks: Vec<TalkView> = self.talks.values().cloned().collect();
         talks.sort_by(|a, b| {
-            (&a.workload, &a.peer, &a.direction, &a.protocol, a.port, a.address, &a.verdict, &a.reason)
-                .cmp(&(&b.workload, &b.peer, &b.direction, &b.protocol, b.port, b.address, &b.verdict, &b.reason))
+            (&a.workload, &a.peer, &a.direction, &a.protocol, a.port, a.address, &a.verdict, &a.reason).cmp(&(
+                &b.workload,
+                &b.peer,
+                &b.direction,
+                &b.protocol,
+                b.port,
+                b.address,
+                &b.verdict,
+                &b.reason,
+            ))
         });
         let rules = self.rules.values().map(|watched| watched.age.clone()).collect();
         TalksView { since: self.since, until: now, talks, forgotten: self.forgotten, rules }
@@ -250,7 +259,11 @@ mod tests {
         let mut restarted = Tally::new(40.0);
         restarted.restore(tally.view(40.0));
         restarted.note_hits(&[(9, 6)], &names, 41.0);
-        assert_eq!((rule(&restarted).hits, rule(&restarted).last), (5, Some(30.0)), "whose hits those were is not known");
+        assert_eq!(
+            (rule(&restarted).hits, rule(&restarted).last),
+            (5, Some(30.0)),
+            "whose hits those were is not known"
+        );
         restarted.note_hits(&[(9, 7)], &names, 42.0);
         assert_eq!((rule(&restarted).hits, rule(&restarted).last), (6, Some(42.0)));
         names.meanings.insert(9, 78);

@@ -91,11 +91,7 @@ impl Trial {
     ///
     /// # Errors
     /// The policy does not fit into them.
-    pub fn new(
-        policy: &Arc<PolicySet>,
-        population: &Population,
-        failsafe: &[FailsafePort],
-    ) -> Result<Self, TooLarge> {
+    pub fn new(policy: &Arc<PolicySet>, population: &Population, failsafe: &[FailsafePort]) -> Result<Self, TooLarge> {
         let mut numbers = Numbers::default();
         let inputs = Inputs {
             policy,
@@ -117,7 +113,8 @@ impl Trial {
     pub fn judge(&mut self, from: &End, to: &End, service: Service) -> Vec<Said> {
         self.tables.forget();
         let bytes = first_packet(from.address, to.address, service);
-        let is_loopback = self.is_in_hosts_namespace(&from.who, from.address) && self.is_in_hosts_namespace(&to.who, to.address);
+        let is_loopback =
+            self.is_in_hosts_namespace(&from.who, from.address) && self.is_in_hosts_namespace(&to.who, to.address);
         let sides = [(&from.who, Direction::Egress), (&to.who, Direction::Ingress)];
         let judged = sides.into_iter().filter_map(|(who, direction)| {
             if is_loopback && *who != Who::Elsewhere {

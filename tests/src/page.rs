@@ -128,7 +128,9 @@ fn fits(expected: &str, printed: &str) -> bool {
 fn lines_fit(expected: &[String], printed: &[String]) -> bool {
     match expected.split_first() {
         None => printed.is_empty(),
-        Some((first, rest)) if first == "…" => (0..=printed.len()).any(|skipped| lines_fit(rest, &printed[skipped..])),
+        Some((first, rest)) if first == "…" => {
+            (0..=printed.len()).any(|skipped| lines_fit(rest, &printed[skipped..]))
+        }
         Some((first, rest)) => {
             printed.split_first().is_some_and(|(line, others)| line_fits(first, line) && lines_fit(rest, others))
         }

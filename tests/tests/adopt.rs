@@ -79,7 +79,14 @@ impl Scene {
         for version in Version::BOTH {
             for (from, to, port) in self.usual() {
                 let outcome = from.tcp(to.at(version, port));
-                assert_eq!(outcome, Outcome::Reached, "{} to {} {port}\n{yaml}\n{}", from.name, to.name, self.agent.dump());
+                assert_eq!(
+                    outcome,
+                    Outcome::Reached,
+                    "{} to {} {port}\n{yaml}\n{}",
+                    from.name,
+                    to.name,
+                    self.agent.dump()
+                );
             }
         }
         assert_eq!(self.agent.flows(&["--verdict", "deny"]), [], "{yaml}");
@@ -102,7 +109,10 @@ fn what_was_seen_goes_on_under_the_policy_that_is_suggested_and_nothing_else_doe
     }
     let yaml = scene.agent.eventually("a proposal that knows everyone", || {
         let yaml = scene.say(&["suggest", "--enforce"]);
-        ["of 2 workloads (web-1, web-2), with db-1", "port: 443", "port: 9000"].iter().all(|part| yaml.contains(part)).then_some(yaml)
+        ["of 2 workloads (web-1, web-2), with db-1", "port: 443", "port: 9000"]
+            .iter()
+            .all(|part| yaml.contains(part))
+            .then_some(yaml)
     });
     // The same from a log of flows, but for what an agent alone knows.
     let log = scene.lab.site().directory.join("flows.json");
@@ -135,13 +145,17 @@ fn an_audit_finds_what_would_be_denied_and_the_rule_it_names_settles_that_and_no
     assert_eq!(scene.client.tcp(one.at(Version::V4, 443)), Outcome::Reached);
     let find = |to: &str, port: u16| {
         scene.agent.eventually("a finding", || {
-            let found = scene.audit(&[]).findings.into_iter().find(|it: &Finding| it.to == to && it.port == Some(port))?;
+            let found =
+                scene.audit(&[]).findings.into_iter().find(|it: &Finding| it.to == to && it.port == Some(port))?;
             (port != 5432 || found.workloads.len() + found.peers.len() == 3).then_some(found)
         })
     };
     let to_db = find("db", 5432);
     assert_eq!((to_db.from.as_str(), to_db.direction.as_str(), to_db.stands), ("web", "ingress", Some(true)));
-    assert_eq!((&to_db.workloads[..], &to_db.peers[..]), (&["db-1".to_owned()][..], &["web-1".to_owned(), "web-2".to_owned()][..]));
+    assert_eq!(
+        (&to_db.workloads[..], &to_db.peers[..]),
+        (&["db-1".to_owned()][..], &["web-1".to_owned(), "web-2".to_owned()][..])
+    );
     assert!(to_db.count >= 2 && to_db.first <= to_db.last, "{to_db:?}");
     let to_web = find("web", 443);
     let address = scene.client.address(Version::V4).to_string();

@@ -92,7 +92,13 @@ fn what_is_explained_is_what_happens_between_sockets() {
     ] {
         for version in Version::BOTH {
             let outcome = from.tcp(to.at(version, port));
-            assert_eq!(outcome == Outcome::Reached, verdict != "deny", "{} to {}: {port} {outcome:?}", from.name, to.name);
+            assert_eq!(
+                outcome == Outcome::Reached,
+                verdict != "deny",
+                "{} to {}: {port} {outcome:?}",
+                from.name,
+                to.name
+            );
         }
         let name = |workload: &Workload| {
             if workload.name == client.name { client.address(Version::V4).to_string() } else { workload.name.clone() }
@@ -116,15 +122,22 @@ fn an_end_may_be_labels_an_address_a_cgroup_or_a_process() {
         let view = scene.explain(from, "app=db", "tcp/5432");
         assert_eq!(view.verdict, "allow", "{from}: {view:#?}");
         assert_eq!(view.answers[0].from.workload.as_deref(), Some("web-1"), "{from}");
-        let origins: Vec<_> = view.steps.iter().filter(|step| step.matches == Some(true)).map(|step| &step.origin).collect();
-        assert!(origins.iter().all(|origin| origin.as_ref().is_some_and(|it| it.contains("groups.yaml:"))), "{origins:?}");
+        let origins: Vec<_> =
+            view.steps.iter().filter(|step| step.matches == Some(true)).map(|step| &step.origin).collect();
+        assert!(
+            origins.iter().all(|origin| origin.as_ref().is_some_and(|it| it.contains("groups.yaml:"))),
+            "{origins:?}"
+        );
         assert_eq!(scene.explain(from, "app=db", "tcp/5433").verdict, "deny", "{from}");
     }
     // Two that are treated differently are both shown.
     let view = scene.explain("batch-1", "tier=data", "tcp/5432");
     let verdicts: Vec<_> = view.answers.iter().map(|it| (it.to.workload.as_deref(), it.verdict.as_str())).collect();
     assert!(view.mixed && view.verdict == "deny", "{verdicts:?}");
-    assert!(verdicts.contains(&(Some("db-1"), "deny")) && verdicts.contains(&(Some("spare-1"), "audit")), "{verdicts:?}");
+    assert!(
+        verdicts.contains(&(Some("db-1"), "deny")) && verdicts.contains(&(Some("spare-1"), "audit")),
+        "{verdicts:?}"
+    );
     // For scripts.
     let expect = |verdict: &str| {
         let question = ["explain", "--from", "web-1", "--to", "db-1", "--port", "tcp/5432", "--expect", verdict];
@@ -135,7 +148,8 @@ fn an_end_may_be_labels_an_address_a_cgroup_or_a_process() {
     let mut command = Command::new(binaries::bulkhead());
     command.args(["explain", "--from", "web-1", "--to", "db-1", "--port", "tcp/5432", "--json", "--policies"]);
     let output = command.arg(scene.lab.site().policies()).output().expect("the binary is there");
-    let offline: ExplainView = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let offline: ExplainView =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     let online = scene.explain("web-1", "db-1", "tcp/5432");
     assert_eq!((offline.steps, offline.generation), (online.steps, None));
     let unknown = scene.ask(&["explain", "--from", "wbe-1", "--to", "db-1", "--port", "tcp/1"]);
@@ -164,7 +178,8 @@ fn what_a_plan_says_happens_when_it_is_applied_and_nothing_else() {
         let (view, code) = scene.plan(next.path());
         (code == Some(3) && !view.cut.is_empty()).then_some(view)
     });
-    let told: Vec<_> = planned.cut.iter().map(|cut| (cut.from.as_deref(), cut.to.as_deref(), cut.flow.destination_port)).collect();
+    let told: Vec<_> =
+        planned.cut.iter().map(|cut| (cut.from.as_deref(), cut.to.as_deref(), cut.flow.destination_port)).collect();
     assert_eq!(told, [(Some("web-1"), Some("db-1"), 5432)]);
     let becomes: Vec<_> = planned.workloads.iter().map(|it| (it.workload.as_str(), it.becomes.as_str())).collect();
     assert_eq!(becomes, [("other", "governed")]);
@@ -188,7 +203,8 @@ fn what_a_plan_says_happens_when_it_is_applied_and_nothing_else() {
     assert_ne!(scene.client.tcp(scene.other.at(Version::V4, 5432)), Outcome::Reached);
     assert_eq!(scene.client.tcp(scene.other.at(Version::V4, 5433)), Outcome::Reached);
 
-    fs::write(next.path().join("groups.yaml"), "apiVersion: bulkhead.dev/v1alpha1\nkind: Nonsense\n").expect("it is writable");
+    fs::write(next.path().join("groups.yaml"), "apiVersion: bulkhead.dev/v1alpha1\nkind: Nonsense\n")
+        .expect("it is writable");
     let refused = scene.ask(&["plan", next.path().to_str().expect("UTF-8")]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("groups.yaml:2"), "{refused:?}");

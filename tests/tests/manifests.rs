@@ -145,7 +145,7 @@ fn every_mount_is_where_the_agent_looks_and_a_volume_of_its_pod() {
         option.get_default_values()[0].to_string_lossy().into_owned()
     };
     let admin = Path::new(&default("admin")).parent().expect("a file's directory").display().to_string();
-    let expected = [default("policies"), default("bpffs"), "/sys/fs/cgroup".to_owned(), admin];
+    let expected = [default("policies"), default("bpffs"), "/sys/fs/cgroup".to_owned(), admin, default("state")];
     let of_the_kernel = |mounts: &Value| -> BTreeMap<String, String> {
         let mounts = mounts.as_array().expect("a list").iter();
         mounts.map(|it| (strings(&json!([it["mountPath"]])).remove(0), it["name"].to_string())).collect()

@@ -86,7 +86,8 @@ pub fn run(kernel: Kernel, filter: Option<&str>) -> Result<Tally> {
 /// The workshop's own tests, those of the pure library and those of what is delivered are the same whatever the kernel.
 fn meets_the_kernel(harness: &Executable) -> bool {
     let package = harness.package.file_name().and_then(|name| name.to_str());
-    matches!(package, Some("agent" | "tests")) && !matches!(harness.name.as_str(), "package" | "manifests" | "documentation")
+    matches!(package, Some("agent" | "tests"))
+        && !matches!(harness.name.as_str(), "package" | "manifests" | "documentation")
 }
 
 fn seconds(duration: Duration) -> String {

@@ -39,9 +39,8 @@ pub(super) async fn plan(options: PlanOptions) -> Result<(), Failure> {
     policy.groups.sort_by(|a, b| a.name.cmp(&b.name));
     policy.guardrails.extend(snapshot.policy.guardrails.iter().filter(|rail| is_objects(&rail.origin)).cloned());
     policy.guardrails.sort_by(|a, b| a.name.cmp(&b.name));
-    let view = planned(&snapshot, policy, &connections).map_err(|error| {
-        Failure::new(Exit::Failed, error, "make the policy smaller: an agent would refuse it")
-    })?;
+    let view = planned(&snapshot, policy, &connections)
+        .map_err(|error| Failure::new(Exit::Failed, error, "make the policy smaller: an agent would refuse it"))?;
     super::put(&if options.json { super::json(&view) } else { print::plan(&view, Look::of_stdout()) })?;
     if view.changes { Err(Failure::message(Exit::Changes, "something would change", "")) } else { Ok(()) }
 }

@@ -46,11 +46,8 @@ struct SuggestView {
 
 /// Prints the least policy that allows what was seen.
 pub(super) async fn suggest(options: SuggestOptions) -> Result<(), Failure> {
-    let wanted = Wanted {
-        enforce: options.enforce,
-        ingress_only: options.ingress_only,
-        include_denied: options.include_denied,
-    };
+    let wanted =
+        Wanted { enforce: options.enforce, ingress_only: options.ingress_only, include_denied: options.include_denied };
     let (talks, known) = if options.flow_log.is_empty() {
         let client = Client::new(&options.admin.admin);
         let talks: TalksView = client.get("/v1/talks").await?.parse()?;

@@ -76,14 +76,18 @@ fn nobody(text: &str, population: &Population) -> String {
 /// Everyone whose labels are these; where nobody is, somebody imagined.
 fn selected(text: &str, population: &Population) -> Result<Vec<Asked>, String> {
     let pair = |pair: &str| {
-        let (key, value) = pair.split_once('=').ok_or_else(|| format!("`{pair}` is no label; write KEY=VALUE,KEY=VALUE"))?;
+        let (key, value) =
+            pair.split_once('=').ok_or_else(|| format!("`{pair}` is no label; write KEY=VALUE,KEY=VALUE"))?;
         Ok((key.trim().to_owned(), value.trim().to_owned()))
     };
     let labels: Labels = text.split(',').map(pair).collect::<Result<_, String>>()?;
     let fits = |workload: &&Workload| labels.iter().all(|(key, value)| workload.labels.get(key) == Some(value));
     let fitting: Vec<&Workload> = population.workloads.iter().filter(fits).collect();
     if fitting.len() > MAX_FITTING {
-        return Err(format!("{} workloads are labelled {text}, and {MAX_FITTING} can be asked about; add a label, or name one", fitting.len()));
+        return Err(format!(
+            "{} workloads are labelled {text}, and {MAX_FITTING} can be asked about; add a label, or name one",
+            fitting.len()
+        ));
     }
     if !fitting.is_empty() {
         return Ok(fitting.into_iter().map(|workload| known(workload, population, "")).collect());
@@ -98,19 +102,22 @@ fn selected(text: &str, population: &Population) -> Result<Vec<Asked>, String> {
         local: true,
     };
     let mut asked = known(&workload, population, "");
-    asked.assumptions.insert(0, format!("no workload is labelled {text}: one is imagined that has these labels and no others"));
+    asked
+        .assumptions
+        .insert(0, format!("no workload is labelled {text}: one is imagined that has these labels and no others"));
     Ok(vec![asked])
 }
 
 fn known(workload: &Workload, population: &Population, how: &str) -> Asked {
     let mut assumptions = Vec::new();
     if !workload.local {
-        assumptions.push(format!(
-            "{} is on another host: its side is judged as if that host had this policy",
-            workload.name
-        ));
+        assumptions
+            .push(format!("{} is on another host: its side is judged as if that host had this policy", workload.name));
     }
-    let uses_hosts = workload.local && workload.interface.is_none() && !population.host_addresses.is_empty() && workload.cgroup.is_some();
+    let uses_hosts = workload.local
+        && workload.interface.is_none()
+        && !population.host_addresses.is_empty()
+        && workload.cgroup.is_some();
     let addresses = if !workload.addresses.is_empty() {
         workload.addresses.to_vec()
     } else if uses_hosts {
@@ -165,7 +172,8 @@ fn behind(address: IpAddr, population: &Population) -> Asked {
 /// The path of a process' cgroup below the root of the cgroup v2 tree.
 fn cgroup_of(process: u32) -> Result<String, String> {
     let path = format!("/proc/{process}/cgroup");
-    let text = fs::read_to_string(&path).map_err(|error| format!("there is no process {process}: {path}: {error}; name another"))?;
+    let text = fs::read_to_string(&path)
+        .map_err(|error| format!("there is no process {process}: {path}: {error}; name another"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("0::"));
     line.map(|line| line.trim_matches('/').to_owned())
         .ok_or_else(|| format!("process {process} is in no cgroup of version 2; mount cgroup2"))
@@ -184,9 +192,10 @@ fn in_cgroup(path: &str, what: &str, snapshot: &Snapshot, population: &Populatio
     let mut at = Some(path);
     while let Some(here) = at {
         let scope = population.scopes.iter().find(|(cgroup, _)| cgroup.path == here);
-        let workload = population.workloads.iter().find(|workload| {
-            workload.cgroup.as_ref().is_some_and(|cgroup| cgroup.path == here)
-        });
+        let workload = population
+            .workloads
+            .iter()
+            .find(|workload| workload.cgroup.as_ref().is_some_and(|cgroup| cgroup.path == here));
         match (workload, scope) {
             // A slice is a workload itself, and yet what is not known below it is not taken for it.
             (_, Some((_, denies))) if here != path => {
@@ -212,7 +221,9 @@ pub fn settle(asked: &mut Asked, number: u64) {
         let [high, low] = u16::try_from(number).unwrap_or(u16::MAX).to_be_bytes();
         let address = IpAddr::from([100, 127, high, low]);
         if asked.workload.is_some() {
-            asked.assumptions.push(format!("it has no address yet: {address} is assumed, which matters to rules with CIDRs alone"));
+            asked
+                .assumptions
+                .push(format!("it has no address yet: {address} is assumed, which matters to rules with CIDRs alone"));
         }
         asked.addresses = vec![address];
         if let Some(workload) = &mut asked.workload {

@@ -116,7 +116,9 @@ impl Change {
     }
 
     fn take_entry(&mut self, name: &str, index: usize) {
-        let Some(guardrail) = self.policy.guardrails.iter_mut().find(|guardrail| guardrail.name == name) else { return };
+        let Some(guardrail) = self.policy.guardrails.iter_mut().find(|guardrail| guardrail.name == name) else {
+            return;
+        };
         let origin = guardrail.entries[index].origin.clone();
         guardrail.entries[index] = DenyEntry::nobody(origin.clone());
         self.what.push(format!("take entry {index} of guardrail {name} away, or narrow it ({origin})"));
@@ -164,7 +166,10 @@ impl Change {
     }
 
     fn enforce(&mut self, id: GroupId) {
-        let Some(group) = self.policy.groups.iter_mut().find(|group| group.id == id && group.mode == Mode::Audit) else { return };
+        let Some(group) = self.policy.groups.iter_mut().find(|group| group.id == id && group.mode == Mode::Audit)
+        else {
+            return;
+        };
         group.mode = Mode::Enforce;
         self.what.push(format!("set mode: enforce on group {} ({})", group.name, group.origin));
     }
@@ -184,7 +189,8 @@ impl Change {
                         Direction::Egress => group.egress = Some(Vec::new()),
                     }
                     group.mode = Mode::Enforce;
-                    let text = format!("have group {} mention {key}, if only as `{key}: []` ({})", group.name, group.origin);
+                    let text =
+                        format!("have group {} mention {key}, if only as `{key}: []` ({})", group.name, group.origin);
                     self.what.push(text);
                 }
                 Reason::Ungoverned => {
@@ -192,7 +198,9 @@ impl Change {
                         Who::Workload(name) => name,
                         _ => continue,
                     };
-                    let text = format!("write a group whose selector has the labels of {name}: nothing comes in then, but by its rules");
+                    let text = format!(
+                        "write a group whose selector has the labels of {name}: nothing comes in then, but by its rules"
+                    );
                     self.what.push(text);
                     self.govern(case, direction);
                 }
@@ -208,9 +216,8 @@ impl Change {
     fn govern(&mut self, case: &Case<'_>, direction: Direction) {
         let Who::Workload(name) = &case.ends[end_of(direction)].who else { return };
         let Some(workload) = case.population.workloads.iter().find(|workload| workload.name == *name) else { return };
-        let requirement = |(key, value): (&String, &String)| {
-            crate::workload::Requirement::In(key.clone(), vec![value.clone()])
-        };
+        let requirement =
+            |(key, value): (&String, &String)| crate::workload::Requirement::In(key.clone(), vec![value.clone()]);
         let origin = crate::policy::model::Origin { file: Arc::default(), line: 1, column: 1 };
         let taken = |id: u32| self.policy.groups.iter().any(|group| group.id.0 == id);
         let id = (1..).find(|id| !taken(*id)).expect("there are more numbers than groups");
@@ -241,7 +248,8 @@ fn peer(case: &Case<'_>, groups: &[GroupId], end: usize) -> (Peer, String) {
         return (Peer::RemoteHost, "{entity: remote-host}".to_owned());
     }
     let net = IpNet::from(address);
-    let text = if matches!(address, IpAddr::V6(_)) { format!("{{cidr: \"{net}\"}}") } else { format!("{{cidr: {net}}}") };
+    let text =
+        if matches!(address, IpAddr::V6(_)) { format!("{{cidr: \"{net}\"}}") } else { format!("{{cidr: {net}}}") };
     (Peer::Cidr(net), text)
 }
 

@@ -63,7 +63,11 @@ fn groups(case: &Case<'_>, direction: Direction) -> Vec<StepView> {
     let who = &case.ends[end_of(direction)].who;
     let groups = case.groups(who);
     if groups.is_empty() && matches!(who, Who::Workload(_)) {
-        return vec![step("group", Some(direction), "it is in no group: its packets pass, guardrails aside".to_owned())];
+        return vec![step(
+            "group",
+            Some(direction),
+            "it is in no group: its packets pass, guardrails aside".to_owned(),
+        )];
     }
     let one = |id: &GroupId| {
         let group = group(case.policy, *id);

@@ -133,12 +133,16 @@ fn a_rule_that_is_told_allows_when_it_is_added() {
 #[test]
 fn labels_mean_everyone_who_has_them_and_different_verdicts_are_all_shown() {
     let view = ask("app=web", "app=db", "udp/53");
-    let verdicts: Vec<_> = view.answers.iter().map(|answer| (answer.to.workload.as_deref(), answer.verdict.as_str())).collect();
+    let verdicts: Vec<_> =
+        view.answers.iter().map(|answer| (answer.to.workload.as_deref(), answer.verdict.as_str())).collect();
     assert_eq!(verdicts, [(Some("db-1"), "deny"), (Some("db-1"), "deny"), (Some("db-2"), "deny")]);
     let view = ask("web-1", "world", "tcp/443");
     assert_eq!(view.verdict, "deny");
     let view = ask("app=other", "tier=spare", "tcp/1");
-    assert!(view.steps.iter().any(|step| step.kind == "assumption" && step.text.contains("on another host")), "{view:?}");
+    assert!(
+        view.steps.iter().any(|step| step.kind == "assumption" && step.text.contains("on another host")),
+        "{view:?}"
+    );
     let mixed = explain(&snapshot(SHOP), "app=web", "world", &"tcp/443".parse().expect("a port")).expect("explained");
     assert!(!mixed.mixed);
 }

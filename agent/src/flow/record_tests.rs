@@ -41,7 +41,11 @@ pub(crate) fn names() -> Names {
     };
     let rule =
         FlowRule { group: "api".into(), direction: "ingress".into(), index: 0, description: Some("from web".into()) };
-    Names { workloads: [(1, named("web-1", "web")), (2, named("db-1", "db"))].into(), rules: [(9, rule)].into(), meanings: [].into() }
+    Names {
+        workloads: [(1, named("web-1", "web")), (2, named("db-1", "db"))].into(),
+        rules: [(9, rule)].into(),
+        meanings: [].into(),
+    }
 }
 
 /// [`event`] with [`names`], at five past noon.

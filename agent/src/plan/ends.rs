@@ -77,7 +77,8 @@ type Key = (Place, [Option<GroupSet>; 2], BTreeSet<IpNet>, bool);
 
 /// Every kind of end that is there, and of outside addresses one for each CIDR.
 pub(super) fn kinds(before: &Side, after: &Side, omitted: &mut Vec<String>) -> Vec<Kind> {
-    let mut cidrs: Vec<IpNet> = cidrs(&before.policy).chain(cidrs(&after.policy)).collect::<BTreeSet<_>>().into_iter().collect();
+    let mut cidrs: Vec<IpNet> =
+        cidrs(&before.policy).chain(cidrs(&after.policy)).collect::<BTreeSet<_>>().into_iter().collect();
     if cidrs.len() > MAX_CIDRS {
         omitted.push(format!("{} of {} CIDRs in rules were not looked at", cidrs.len() - MAX_CIDRS, cidrs.len()));
         cidrs.truncate(MAX_CIDRS);
@@ -90,7 +91,8 @@ pub(super) fn kinds(before: &Side, after: &Side, omitted: &mut Vec<String>) -> V
         }
         let addresses = addresses(workload, before);
         let groups = [before, after].map(|side| side.groups(&workload.name).cloned());
-        let place = if workload.local { Place::Here([groups[0].is_some(), groups[1].is_some()]) } else { Place::Elsewhere };
+        let place =
+            if workload.local { Place::Here([groups[0].is_some(), groups[1].is_some()]) } else { Place::Elsewhere };
         let key = (place, groups, covering(&cidrs, &addresses), workload.interface.is_some());
         let (all, samples) = found.entry(key).or_default();
         all.push(workload);
@@ -160,7 +162,8 @@ fn outsiders(before: &Side, after: &Side, cidrs: &[IpNet]) -> Vec<Kind> {
         let around = nested.flat_map(|inner| [step(inner.network(), -1), step(inner.broadcast(), 1)]).flatten();
         let first = [net.network(), net.broadcast()].into_iter();
         let near = (1..16).filter_map(|by| step(net.network(), by));
-        let candidates = first.chain(near).chain(around).filter(|address| net.contains(address) && !known.contains(address));
+        let candidates =
+            first.chain(near).chain(around).filter(|address| net.contains(address) && !known.contains(address));
         for address in candidates {
             let of = if address.is_ipv4() { [Some(address), None] } else { [None, Some(address)] };
             if seen.insert(covering(cidrs, &of)) {
@@ -174,8 +177,12 @@ fn outsiders(before: &Side, after: &Side, cidrs: &[IpNet]) -> Vec<Kind> {
 /// The address so many further on, where there is one.
 fn step(address: IpAddr, by: i8) -> Option<IpAddr> {
     match address {
-        IpAddr::V4(address) => address.to_bits().checked_add_signed(by.into()).map(|bits| Ipv4Addr::from_bits(bits).into()),
-        IpAddr::V6(address) => address.to_bits().checked_add_signed(by.into()).map(|bits| Ipv6Addr::from_bits(bits).into()),
+        IpAddr::V4(address) => {
+            address.to_bits().checked_add_signed(by.into()).map(|bits| Ipv4Addr::from_bits(bits).into())
+        }
+        IpAddr::V6(address) => {
+            address.to_bits().checked_add_signed(by.into()).map(|bits| Ipv6Addr::from_bits(bits).into())
+        }
     }
 }
 
@@ -201,11 +208,15 @@ fn covering(cidrs: &[IpNet], addresses: &[Option<IpAddr>; 2]) -> BTreeSet<IpNet>
 
 /// The CIDRs that rules and deny entries name.
 fn cidrs(policy: &PolicySet) -> impl Iterator<Item = IpNet> {
-    let of_rules = policy.groups.iter().flat_map(crate::policy::model::SecurityGroup::all_rules).flat_map(|rule| {
-        rule.parts().flat_map(|part| part.peers.to_vec()).collect::<Vec<_>>()
-    });
-    let of_entries = policy.guardrails.iter().flat_map(|rail| &rail.entries).flat_map(|entry| {
-        entry.from.iter().chain(&entry.to).flatten().copied().collect::<Vec<_>>()
-    });
+    let of_rules = policy
+        .groups
+        .iter()
+        .flat_map(crate::policy::model::SecurityGroup::all_rules)
+        .flat_map(|rule| rule.parts().flat_map(|part| part.peers.to_vec()).collect::<Vec<_>>());
+    let of_entries = policy
+        .guardrails
+        .iter()
+        .flat_map(|rail| &rail.entries)
+        .flat_map(|entry| entry.from.iter().chain(&entry.to).flatten().copied().collect::<Vec<_>>());
     of_rules.chain(of_entries).filter_map(|peer| if let Peer::Cidr(net) = peer { Some(net) } else { None })
 }

@@ -69,7 +69,11 @@ impl fmt::Display for Ports {
                 (false, false) => write!(f, "{name}/{kind}/{code}-{last_kind}/{last_code}"),
             };
         }
-        if self.first == self.last { write!(f, "{name}/{}", self.first) } else { write!(f, "{name}/{}-{}", self.first, self.last) }
+        if self.first == self.last {
+            write!(f, "{name}/{}", self.first)
+        } else {
+            write!(f, "{name}/{}-{}", self.first, self.last)
+        }
     }
 }
 
@@ -105,10 +109,13 @@ pub(super) fn ports(policies: &[&PolicySet]) -> Vec<Ports> {
 }
 
 fn matches(policy: &PolicySet) -> impl Iterator<Item = PortMatch> {
-    let of_rules = policy.groups.iter().flat_map(crate::policy::model::SecurityGroup::all_rules).flat_map(|rule| {
-        rule.ports.iter().flatten().copied().chain(rule.named.iter().map(|named| named.port))
-    });
-    let of_entries = policy.guardrails.iter().flat_map(|rail| &rail.entries).flat_map(|entry| entry.ports.iter().flatten().copied());
+    let of_rules = policy
+        .groups
+        .iter()
+        .flat_map(crate::policy::model::SecurityGroup::all_rules)
+        .flat_map(|rule| rule.ports.iter().flatten().copied().chain(rule.named.iter().map(|named| named.port)));
+    let of_entries =
+        policy.guardrails.iter().flat_map(|rail| &rail.entries).flat_map(|entry| entry.ports.iter().flatten().copied());
     of_rules.chain(of_entries)
 }
 

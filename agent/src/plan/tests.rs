@@ -55,7 +55,9 @@ fn connection(source: &str, destination: &str, port: u16) -> ConnectionView {
 }
 
 fn lines(view: &PlanView) -> Vec<String> {
-    let line = |change: &FlowChange| format!("{} -> {} {}: {} to {}", change.from, change.to, change.ports.join(" "), change.before, change.after);
+    let line = |change: &FlowChange| {
+        format!("{} -> {} {}: {} to {}", change.from, change.to, change.ports.join(" "), change.before, change.after)
+    };
     view.flows.iter().map(line).collect()
 }
 
@@ -64,7 +66,8 @@ const OPEN: &str = "ingress: [{from: [{group: web}], ports: [{protocol: tcp, por
 #[test]
 fn the_same_policy_changes_nothing_however_it_is_written() {
     let one = group("web", 1, "egress: [{to: [{group: db}]}]") + &group("db", 2, OPEN);
-    let split = "ingress: [{description: split, from: [{group: web}], ports: [{protocol: tcp, port: 5432, endPort: 5432}]}]";
+    let split =
+        "ingress: [{description: split, from: [{group: web}], ports: [{protocol: tcp, port: 5432, endPort: 5432}]}]";
     let other = group("db", 2, split) + &group("web", 1, "egress: [{to: [{group: db}]}]");
     let view = between(&one, &other, &[connection("10.0.0.1", "10.0.0.2", 5432)]);
     assert!(!view.changes && view.omitted.is_empty(), "{view:#?}");
@@ -87,7 +90,9 @@ fn who_comes_to_be_governed_and_what_that_denies_is_told() {
 
 #[test]
 fn ports_that_change_are_told_as_ranges_and_others_are_not() {
-    let with = |ports: &str| group("web", 1, "") + &group("db", 2, &format!("ingress: [{{from: [{{group: web}}], ports: [{ports}]}}]"));
+    let with = |ports: &str| {
+        group("web", 1, "") + &group("db", 2, &format!("ingress: [{{from: [{{group: web}}], ports: [{ports}]}}]"))
+    };
     let view = between(&with("{protocol: tcp, port: 5432}"), &with("{protocol: tcp, port: 5430, endPort: 5439}"), &[]);
     assert_eq!(lines(&view), ["web -> db tcp/5430-5431 tcp/5433-5439: deny to allow"]);
     assert_eq!(view.flows[0].by, "db/ingress/0");
@@ -95,7 +100,9 @@ fn ports_that_change_are_told_as_ranges_and_others_are_not() {
 
 #[test]
 fn outside_addresses_are_told_by_the_cidr_that_makes_the_difference() {
-    let with = |cidr: &str| group("db", 2, &format!("ingress: [{{from: [{{cidr: {cidr}}}], ports: [{{protocol: tcp, port: 22}}]}}]"));
+    let with = |cidr: &str| {
+        group("db", 2, &format!("ingress: [{{from: [{{cidr: {cidr}}}], ports: [{{protocol: tcp, port: 22}}]}}]"))
+    };
     let view = between(&with("192.0.2.0/25"), &with("192.0.2.0/24"), &[]);
     assert_eq!(lines(&view), ["192.0.2.0/24 -> db tcp/22: deny to allow"]);
 }
@@ -106,7 +113,8 @@ fn a_flow_that_is_no_longer_allowed_is_cut_unless_its_group_keeps_it() {
     let flows = [connection("10.0.0.1", "10.0.0.2", 5432), connection("10.0.0.2", "10.0.0.1", 80)];
     let open = group("web", 1, "") + &group("db", 2, OPEN);
     let view = between(&open, &closed, &flows);
-    let cut: Vec<_> = view.cut.iter().map(|cut| (cut.from.as_deref(), cut.to.as_deref(), cut.reason.as_str())).collect();
+    let cut: Vec<_> =
+        view.cut.iter().map(|cut| (cut.from.as_deref(), cut.to.as_deref(), cut.reason.as_str())).collect();
     assert_eq!(cut, [(Some("web-1"), Some("db-1"), "no_rule")], "the other one was not allowed before either");
     let keeping = group("web", 1, "") + &group("db", 2, &format!("established: keep\n  {OPEN}"));
     let view = between(&keeping, &closed, &flows[..1]);

@@ -35,7 +35,9 @@ pub fn audit(view: &AuditView, denied: bool, unused: bool, look: Look) -> String
             look,
         ));
         for (number, finding) in (1..).zip(&view.findings) {
-            let alike = |other: &&Finding| other.yaml.is_some() && (&other.yaml, other.stands) == (&finding.yaml, finding.stands);
+            let alike = |other: &&Finding| {
+                other.yaml.is_some() && (&other.yaml, other.stands) == (&finding.yaml, finding.stands)
+            };
             if let Some(earlier) = view.findings.iter().take(number - 1).position(|other| alike(&other)) {
                 let _ = writeln!(text, "\n{number}. as {}", earlier + 1);
                 continue;

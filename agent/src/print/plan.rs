@@ -69,8 +69,5 @@ fn ends(cut: &CutFlow) -> [String; 2] {
         let at = if address.is_ipv6() { format!("[{address}]:{port}") } else { format!("{address}:{port}") };
         name.as_ref().map_or_else(|| at.clone(), |name| format!("{name} {at}"))
     };
-    [
-        end(&cut.from, flow.source, flow.source_port),
-        end(&cut.to, flow.destination, flow.destination_port),
-    ]
+    [end(&cut.from, flow.source, flow.source_port), end(&cut.to, flow.destination, flow.destination_port)]
 }

@@ -58,7 +58,10 @@ impl fmt::Display for PortRange {
 pub fn merge(seen: &BTreeSet<PortRange>) -> Vec<PortRange> {
     let mut merged: Vec<PortRange> = Vec::new();
     for name in ["tcp", "udp", "sctp"] {
-        let ports: Vec<u16> = seen.iter().filter_map(|it| if let PortRange::Ports(of, port, _) = it { (*of == name).then_some(*port) } else { None }).collect();
+        let ports: Vec<u16> = seen
+            .iter()
+            .filter_map(|it| if let PortRange::Ports(of, port, _) = it { (*of == name).then_some(*port) } else { None })
+            .collect();
         let ephemeral = ports.iter().filter(|port| **port >= EPHEMERAL[0]).count();
         let is_ephemeral = |port: &u16| ephemeral >= MANY && *port >= EPHEMERAL[0];
         for port in ports.iter().copied().filter(|port| !is_ephemeral(port)) {

@@ -49,7 +49,9 @@ fn telling(labels: &Labels) -> Option<Labels> {
             keys.filter_map(|key| Some((key.to_owned(), labels.get(key)?.clone()))).collect()
         }
         None => {
-            let lasts = |key: &&String| !FLEETING.contains(&key.as_str()) && !key.starts_with("port.") && !key.starts_with("namespace.");
+            let lasts = |key: &&String| {
+                !FLEETING.contains(&key.as_str()) && !key.starts_with("port.") && !key.starts_with("namespace.")
+            };
             labels.keys().filter(lasts).map(|key| (key.clone(), labels[key].clone())).collect()
         }
     };
@@ -64,7 +66,9 @@ pub fn roles<'a>(workloads: &BTreeMap<&'a str, &'a Labels>) -> BTreeMap<&'a str,
     let all: BTreeSet<&Labels> = told.values().collect();
     let role = |labels: &Labels| {
         // Another role has these labels and more: its members would be selected as well.
-        let wider = all.iter().filter(|other| **other != labels && labels.iter().all(|(key, value)| other.get(key) == Some(value)));
+        let wider = all
+            .iter()
+            .filter(|other| **other != labels && labels.iter().all(|(key, value)| other.get(key) == Some(value)));
         let without = wider.filter_map(|other| other.keys().find(|key| !labels.contains_key(*key)).cloned()).collect();
         Role { labels: labels.clone(), without }
     };
@@ -85,7 +89,9 @@ pub fn names<'a>(roles: &BTreeSet<&'a Role>, taken: &BTreeSet<String>) -> BTreeM
         };
         let short = clean(&values(false));
         let is_shared = roles.iter().filter(|other| {
-            other != &role && WHAT.iter().find_map(|key| other.labels.get(*key)) == WHAT.iter().find_map(|key| role.labels.get(*key))
+            other != &role
+                && WHAT.iter().find_map(|key| other.labels.get(*key))
+                    == WHAT.iter().find_map(|key| role.labels.get(*key))
         });
         let base = if is_shared.count() == 0 { short } else { clean(&values(true)) };
         let mut name = base.clone();
@@ -101,7 +107,8 @@ pub fn names<'a>(roles: &BTreeSet<&'a Role>, taken: &BTreeSet<String>) -> BTreeM
 
 /// As a document's name may be: lower-case letters, digits and hyphens, at most 63.
 fn clean(text: &str) -> String {
-    let text: String = text.to_lowercase().chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
+    let text: String =
+        text.to_lowercase().chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
     let text = text.trim_matches('-');
     let text = text[..text.len().min(63)].trim_matches('-');
     if text.is_empty() { "workloads".to_owned() } else { text.to_owned() }
@@ -112,7 +119,10 @@ mod tests {
     use super::*;
 
     fn labels(text: &str) -> Labels {
-        text.split(',').filter_map(|pair| pair.split_once('=')).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+        text.split(',')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
     }
 
     #[test]

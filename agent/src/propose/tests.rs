@@ -107,7 +107,8 @@ fn what_was_seen_is_allowed_and_nothing_else() {
     }
     assert!(yaml.contains("# 12 flows of 2 workloads (web-1, web-2), with db-1"), "{yaml}");
     assert_eq!(asked(&propose(&seen, &Known::default(), Wanted::default()).yaml(), "web-1", "db-1", "tcp/1"), "audit");
-    let ingress = propose(&seen, &Known::default(), Wanted { ingress_only: true, enforce: true, ..Wanted::default() }).yaml();
+    let ingress =
+        propose(&seen, &Known::default(), Wanted { ingress_only: true, enforce: true, ..Wanted::default() }).yaml();
     assert_eq!(asked(&ingress, "web-1", "192.0.2.9", "udp/123"), "allow", "what goes out stays open");
     assert_eq!(asked(&ingress, "web-1", "db-1", "tcp/5433"), "deny");
 }
@@ -152,6 +153,9 @@ fn hosts_and_services_are_named_as_what_they_are() {
     assert_eq!(asked(&yaml, "web-1", "db-1", "tcp/5432"), "deny", "{yaml}");
 }
 
+/// Who, to whom, at which port.
+type Flow = ((&'static str, &'static str), (&'static str, &'static str), u16);
+
 /// A generator of numbers without any claim (Marsaglia, "Xorshift RNGs", 2003).
 struct Numbers(u64);
 
@@ -171,7 +175,7 @@ fn whatever_was_seen_is_allowed_in_random_worlds_and_what_no_one_alike_did_is_de
     for seed in 1..=60 {
         let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
         let mut pick = |count: usize| numbers.below(count as u64) as usize;
-        let mut did: Vec<((&str, &str), (&str, &str), u16)> = Vec::new();
+        let mut did: Vec<Flow> = Vec::new();
         for _ in 0..1 + pick(8) {
             let (from, to) = (all[pick(4)], all[pick(4)]);
             if from != to {
@@ -190,7 +194,11 @@ fn whatever_was_seen_is_allowed_in_random_worlds_and_what_no_one_alike_did_is_de
             if from == to || alike || !known.contains(&app(from)) && !known.contains(&app(to)) {
                 continue;
             }
-            assert_eq!(asked(&yaml, from.0, to.0, &format!("tcp/{port}")), "deny", "seed {seed}: {from:?} {to:?} {port}\n{yaml}");
+            assert_eq!(
+                asked(&yaml, from.0, to.0, &format!("tcp/{port}")),
+                "deny",
+                "seed {seed}: {from:?} {to:?} {port}\n{yaml}"
+            );
         }
     }
 }

@@ -32,7 +32,11 @@ pub(super) fn yaml(proposal: &Proposal) -> String {
 
 fn group_text(group: &ProposedGroup, proposal: &Proposal, text: &mut String) {
     let _ = writeln!(text, "---\n# {}: {}", count(group.members.len() as u64, "workload"), some(&group.members));
-    let _ = writeln!(text, "apiVersion: bulkhead.dev/v1alpha1\nkind: SecurityGroup\nmetadata: {{name: {}}}\nspec:", group.name);
+    let _ = writeln!(
+        text,
+        "apiVersion: bulkhead.dev/v1alpha1\nkind: SecurityGroup\nmetadata: {{name: {}}}\nspec:",
+        group.name
+    );
     text.push_str("  selector:\n    matchLabels:\n");
     for (key, value) in &group.role.labels {
         let _ = writeln!(text, "      {}: {}", quoted(key), quoted(value));

@@ -92,7 +92,10 @@ impl Keeper {
             if let Ok(Err(error)) = written.await
                 && !std::mem::replace(&mut said, true)
             {
-                tracing::warn!("cannot write {}: {error}; what `bulkhead audit` and `suggest` know is kept in memory", self.path.display());
+                tracing::warn!(
+                    "cannot write {}: {error}; what `bulkhead audit` and `suggest` know is kept in memory",
+                    self.path.display()
+                );
             }
             if ends {
                 return;

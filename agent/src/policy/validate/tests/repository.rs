@@ -86,9 +86,9 @@ fn every_policy_in_the_documentation_holds() {
     let pages = entries.map(|entry| entry.expect("readable").path()).chain([repository().join("README.md")]);
     let pages = pages.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
     let blocks: Vec<Block> = pages.flat_map(|page| blocks(&page)).collect();
-    let policies = blocks.iter().filter(|block| {
-        block.text.contains("apiVersion: bulkhead.dev/") || block.text.contains("kind: NetworkPolicy")
-    });
+    let policies = blocks
+        .iter()
+        .filter(|block| block.text.contains("apiVersion: bulkhead.dev/") || block.text.contains("kind: NetworkPolicy"));
     let mut count = 0;
     for Block { name, text } in policies {
         compiles(&expect(validate(&[file(name, text)])), name);
@@ -134,7 +134,8 @@ fn every_field_has_an_example_in_the_reference() {
     let mut shown = BTreeSet::new();
     for block in blocks(&repository().join("docs/policy.md")) {
         for document in serde_yaml::Deserializer::from_str(&block.text) {
-            let value = serde::Deserialize::deserialize(document).unwrap_or_else(|error| panic!("{}: {error}", block.name));
+            let value =
+                serde::Deserialize::deserialize(document).unwrap_or_else(|error| panic!("{}: {error}", block.name));
             keys(&value, &mut shown);
         }
     }
