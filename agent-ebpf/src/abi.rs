@@ -10,6 +10,7 @@ mod event;
 mod flow;
 mod fragment;
 mod identity;
+mod log;
 mod policy;
 mod service;
 mod verdict;
@@ -24,6 +25,7 @@ pub use identity::{
     ADDRESSES, CGROUPS, CIDRS, DENY_ENTRIES, Denied, IDENTITIES, IDENTITY_NONE, IDENTITY_WORLD, INTERFACES, Identity,
     IdentityKey, MAX_IDENTITY, MAX_IDENTITY_SLOTS, MAX_WORKLOAD, Party, Place,
 };
+pub use log::{COMM, FlowCounts, PROCESSES, SOCKETS, counted_at};
 pub use policy::{
     CLASS_ANY, FAILSAFE, PORT_INDEXES, PortIndex, ROW_BITS, ROWS, RULE_REFS, Row, RowKey, RuleKey, RuleRef, SLOT_HOST,
     SLOT_REMOTE_HOST, SLOT_WORLD, SLOTS,
@@ -51,6 +53,7 @@ mod pod {
         Settings,
         Count,
         Flow,
+        FlowCounts,
         FlowKey,
         Fragment,
         FragmentKey,

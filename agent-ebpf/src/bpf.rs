@@ -8,6 +8,7 @@ mod bytes;
 mod cgroup;
 mod cgroup_skb;
 mod clock;
+mod log;
 mod report;
 mod sock_addr;
 mod tables;
@@ -84,12 +85,17 @@ fn judge_skb<C: EbpfContext>(
         Ok(packet) => {
             packet.no_embryo = noted(bytes.0);
             let is_denied = judge_packet(bytes, packet, local, direction, &mut judgement);
-            report::report(ctx, hook, Some(packet), local, &judgement, interface, length);
+            let process =
+                if hook as u32 == Hook::CgroupEgress as u32 && judgement.is_news { log::process(bytes.0) } else { 0 };
+            report::report(ctx, hook, Some(packet), local, &judgement, (interface, process), length);
+            if !is_denied {
+                log::count(hook, packet);
+            }
             is_denied
         }
         Err(reason) => {
             judgement = judge::undecidable(&Kernel, local, direction, reason);
-            report::report(ctx, hook, None, local, &judgement, interface, length);
+            report::report(ctx, hook, None, local, &judgement, (interface, 0), length);
             judgement.verdict == Verdict::Deny
         }
     }

@@ -1,7 +1,9 @@
 //! What `bulkhead run` is told: flags, each of which is an environment variable too.
 
 pub mod failsafe;
+pub mod flow_log;
 pub mod state;
+mod time;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::{Exit, Failure};
 use failsafe::{Failsafe, FailsafePort};
+pub use time::length_of_time;
 
 /// Where the admin socket is, unless told otherwise.
 pub const DEFAULT_ADMIN: &str = "/run/bulkhead/admin.sock";
@@ -161,6 +164,10 @@ pub struct RunOptions {
     /// Where it keeps what shall outlive it
     #[command(flatten)]
     pub state: state::StateOptions,
+
+    /// The flow log
+    #[command(flatten)]
+    pub flow_log: flow_log::FlowLogOptions,
 }
 
 impl RunOptions {

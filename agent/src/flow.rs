@@ -1,6 +1,8 @@
 //! Flow events: from the kernel's records to lines with names.
 
+mod ends;
 pub mod filter;
+pub mod journal;
 mod limit;
 pub mod record;
 

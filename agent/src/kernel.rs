@@ -4,6 +4,7 @@ pub mod attach;
 mod batch;
 mod bpf;
 pub mod clock;
+pub mod counts;
 pub mod error;
 pub mod events;
 mod grace;

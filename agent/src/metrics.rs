@@ -2,6 +2,7 @@
 //!
 //! Reading never blocks the packet path or the controller. docs/metrics.md lists every metric; a test holds the two together.
 
+pub mod flow_log;
 pub mod health;
 mod kernel;
 pub mod kubernetes;

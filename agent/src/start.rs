@@ -11,6 +11,7 @@
 
 mod cluster;
 mod first_word;
+mod flow_log;
 mod own_cgroup;
 mod policies;
 
@@ -30,14 +31,17 @@ use crate::config::{ManagedScope, RunOptions, Uplinks};
 use crate::controller::{Audience, Controller, Event, HostFacts, Kernel, Loaded as LoadedPolicy, PolicyLoad};
 use crate::exit::{Exit, Failure};
 use crate::flow::SharedNames;
+use crate::flow::journal::Journal;
 use crate::flow::record::Recorder;
 use crate::kernel::attach::Attachments;
+use crate::kernel::counts::LogMaps;
 use crate::kernel::error::KernelError;
 use crate::kernel::pin::Pins;
 use crate::kernel::readings::KernelReadings;
 use crate::kernel::tables::Tables;
 use crate::kernel::{clock, events, load};
 use crate::metrics::Metrics;
+use crate::metrics::flow_log::FlowLogMetrics;
 use crate::metrics::health::Health;
 use crate::metrics::kubernetes::KubernetesMetrics;
 use crate::metrics::listener::Shown;
@@ -78,6 +82,8 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     let was_enforced = pins.has_links();
     // Before there is a second thread.
     privilege::drop()?;
+    let journal_counts = FlowLogMetrics::default();
+    let journal = Journal::open(&options.flow_log, journal_counts.clone())?;
 
     let (stop, stopped) = watch::channel(false);
     let (sender, mut receiver) = mpsc::channel(QUEUE);
@@ -122,6 +128,7 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
         names,
         policies: policies.objects().cloned(),
     };
+    audience.metrics.add_flow_log(&journal_counts);
     let pins = loaded.pins.clone();
     let readings = loaded.kernel.readings.clone();
     log_of_kernel(&mut loaded.kernel.attachments, &mut tasks);
@@ -146,6 +153,15 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     tracing::info!(milliseconds = began.elapsed().as_secs_f64() * 1e3, adopted = was_enforced, "enforcing");
 
     let recorder = audience.recorder.clone();
+    let ending = recorder.clone();
+    let writing = match (journal, loaded.log) {
+        (Some((journal, thread)), Some(maps)) => {
+            recorder.log_to(journal, maps.clone());
+            tasks.spawn(flow_log::tell_ends(maps, readings.clone(), recorder.clone()));
+            Some(thread)
+        }
+        _ => None,
+    };
     let keeping = {
         let keeper = Keeper::new(&options.state.state);
         if let Some(view) = keeper.read() {
@@ -177,6 +193,10 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     tasks.shutdown().await;
     drop(serving.await);
     drop(keeping.await);
+    ending.close_log();
+    if let Some(thread) = writing {
+        drop(tokio::task::spawn_blocking(|| thread.join()).await);
+    }
     finish(controller.into_kernel(), &pins, options.detach_on_exit)
 }
 
@@ -198,11 +218,14 @@ struct Loaded {
     pins: Pins,
     kernel: Kernel,
     ring: RingBuf<MapData>,
+    log: Option<Arc<LogMaps>>,
 }
 
 impl Loaded {
     fn load(pins: Pins, options: &RunOptions, host: HostFacts, own: Option<u64>) -> Result<Self, KernelError> {
-        let mut ebpf = load::load(&pins, options.max_flows)?;
+        let logs_flows = options.flow_log.flow_log.is_some();
+        let mut ebpf = load::load(&pins, options.max_flows, logs_flows)?;
+        let log = logs_flows.then(|| LogMaps::take(&mut ebpf).map(Arc::new)).transpose()?;
         let hz = clock::jiffies_per_second(&mut ebpf)?;
         let mut tables = Tables::open(&pins, options.settings(hz), &host.failsafe)?;
         // What an earlier agent left in force may deny it.
@@ -213,7 +236,7 @@ impl Loaded {
             attachments: Attachments::new(ebpf, pins.clone())?,
             host,
         };
-        Ok(Self { ring: events::open_ring(&pins)?, pins, kernel })
+        Ok(Self { ring: events::open_ring(&pins)?, pins, kernel, log })
     }
 }
 

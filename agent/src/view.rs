@@ -208,8 +208,69 @@ pub struct FlowView {
     pub rule: Option<FlowRule>,
     /// Generation under which it was judged.
     pub generation: u32,
-    /// Process at the connect and sendmsg hooks.
+    /// Interface at the host's hooks: its name; at a cgroup's, `#` and its index in the packet's network namespace.
+    #[serde(default)]
+    pub interface: Option<String>,
+    /// TCP flags of the packet that was judged: of a flow, its first.
+    #[serde(default)]
+    pub tcp_flags: Option<String>,
+    /// Process that makes the call, or with a flow log the one that owns the sending socket.
     pub process: Option<u32>,
+    /// Its name (`comm`), with a flow log.
+    #[serde(default)]
+    pub process_name: Option<String>,
+    /// Of the line that tells of a flow's end: what was sent until then.
+    #[serde(default)]
+    pub end: Option<FlowEnd>,
+}
+
+impl FlowView {
+    /// A flow of which nothing is known.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        let nowhere = IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
+        Self {
+            time: 0.0,
+            verdict: String::new(),
+            reason: String::new(),
+            hook: String::new(),
+            direction: String::new(),
+            protocol: String::new(),
+            source: nowhere,
+            source_port: None,
+            destination: nowhere,
+            destination_port: None,
+            icmp: None,
+            workload: None,
+            labels: Labels::new(),
+            groups: Vec::new(),
+            peer: None,
+            peer_labels: Labels::new(),
+            peer_groups: Vec::new(),
+            rule: None,
+            generation: 0,
+            interface: None,
+            tcp_flags: None,
+            process: None,
+            process_name: None,
+            end: None,
+        }
+    }
+}
+
+/// How a flow ended, and what was sent until then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowEnd {
+    /// `closed` (FIN), `reset` (RST), `idle` (beyond its time-out) or `evicted` (from a full table).
+    pub how: String,
+    /// Packets that its source sent.
+    pub packets_sent: u64,
+    /// Bytes of those, from the IP header on.
+    pub bytes_sent: u64,
+    /// Packets that its destination sent.
+    pub packets_received: u64,
+    /// Bytes of those.
+    pub bytes_received: u64,
 }
 
 /// What an ICMP or ICMPv6 packet says it is.

@@ -294,7 +294,7 @@ impl Stage {
             InterfaceRef { name: name.to_owned(), index }
         });
         let pins = Pins::prepare(&bpffs.0.path().join("bpf")).expect("a bpffs");
-        let mut ebpf = load(&pins, FLOWS).expect("the programs load");
+        let mut ebpf = load(&pins, FLOWS, false).expect("the programs load");
         load_programs(&mut ebpf, |_| true).expect("all of them");
         let hz = jiffies_per_second(&mut ebpf).expect("the kernel tells");
         let settings = Settings { events_per_second: 0, ..Settings::defaults(hz) };

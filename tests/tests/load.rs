@@ -35,9 +35,18 @@ impl Drop for Bpffs {
 
 #[test]
 fn every_program_passes_the_verifier() {
+    pass(false);
+}
+
+#[test]
+fn every_program_passes_the_verifier_with_a_flow_log() {
+    pass(true);
+}
+
+fn pass(logs_flows: bool) {
     let bpffs = Bpffs(TempDir::with_prefix("bulkhead-load-").expect("the temporary directory is writable"));
     let pins = Pins::prepare(bpffs.0.path()).expect("a bpffs can be mounted");
-    let mut ebpf = load(&pins, 1_024).unwrap_or_else(|error| panic!("{error}"));
+    let mut ebpf = load(&pins, 1_024, logs_flows).unwrap_or_else(|error| panic!("{error}"));
     load_programs(&mut ebpf, |_| true).unwrap_or_else(|error| panic!("{error}"));
     let mut names = Vec::new();
     for (name, program) in ebpf.programs() {

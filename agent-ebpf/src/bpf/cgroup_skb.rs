@@ -10,7 +10,7 @@ use bulkhead_ebpf::packet::{self, Network, Packet};
 
 use super::bytes::{Linear, SkbBytes};
 use super::tables::Kernel;
-use super::{ETH_P_IP, cgroup, judge_skb, note, report};
+use super::{ETH_P_IP, cgroup, judge_skb, log, note, report};
 
 #[map]
 static CGROUP_EGRESS_JUDGE: ProgramArray = ProgramArray::with_max_entries(1, 0);
@@ -80,6 +80,7 @@ fn known(skb: *mut __sk_buff, network: Network, cgroup: u64, hook: Hook, directi
         return false;
     };
     report::count(hook, &judgement, plain.length);
+    log::count(hook, &plain);
     true
 }
 

@@ -26,7 +26,7 @@ pub(super) fn count(hook: Hook, judgement: &Judgement, length: u32) {
 /// # Safety
 /// `count` is valid and aligned.
 #[inline(always)]
-unsafe fn add(count: *mut u64, number: u64) {
+pub(super) unsafe fn add(count: *mut u64, number: u64) {
     // SAFETY: the caller's.
     unsafe { core::arch::asm!("lock *(u64 *)({at} + 0) += {number}", at = in(reg) count, number = in(reg) number) };
 }
@@ -39,13 +39,13 @@ pub(super) fn report<C: EbpfContext>(
     packet: Option<&Packet>,
     local: &Local,
     judgement: &Judgement,
-    interface: u32,
+    (interface, process): (u32, u32),
     length: u32,
 ) {
     count(hook, judgement, packet.map_or(length, |packet| packet.length));
     if judgement.is_news {
         count_hit(judgement);
-        send(ctx, packet, local, judgement, &Sighting { hook, interface, process: 0 });
+        send(ctx, packet, local, judgement, &Sighting { hook, interface, process });
     }
 }
 

@@ -10,7 +10,7 @@ use bulkhead_ebpf::judge::{self, Judgement};
 use bulkhead_ebpf::packet::{Packet, protocol};
 
 use super::tables::Kernel;
-use super::{cgroup, report};
+use super::{cgroup, log, report};
 
 #[cgroup_sock_addr(connect4)]
 fn connect4(ctx: SockAddrContext) -> i32 {
@@ -60,6 +60,7 @@ fn destination6(ctx: *mut bpf_sock_addr) -> Address {
 fn handle(ctx: &SockAddrContext, hook: Hook, destination: Address) -> i32 {
     // SAFETY: the context pointer is the one the program was called with.
     let (user_port, protocol_number) = unsafe { ((*ctx.sock_addr).user_port as u16, (*ctx.sock_addr).protocol as u8) };
+    log::remember(ctx);
     // Nearly every datagram's call: nothing is looked up for it.
     if destination.is_loopback() || !is_decidable(ctx, protocol_number) {
         report::count(hook, &Judgement::deferred(Direction::Egress), 0);

@@ -12,7 +12,7 @@ use bulkhead_ebpf::tables::Tables;
 
 use super::bytes::{Linear, SkbBytes};
 use super::tables::{self, Kernel};
-use super::{ETH_P_IP, judge_skb, note, report};
+use super::{ETH_P_IP, judge_skb, log, note, report};
 
 #[map]
 static TC_EGRESS_JUDGE: ProgramArray = ProgramArray::with_max_entries(1, 0);
@@ -76,6 +76,7 @@ fn known(skb: *mut __sk_buff, network: Network, interface: u32, hook: Hook, dire
         return false;
     };
     report::count(hook, &judgement, plain.length);
+    log::count(hook, &plain);
     true
 }
 

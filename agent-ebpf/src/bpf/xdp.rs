@@ -60,7 +60,7 @@ fn uplink_judge(ctx: XdpContext) -> u32 {
     }
     // SAFETY: the context pointer is the one the program was called with.
     let interface = unsafe { (*ctx.ctx).ingress_ifindex };
-    report::report(&ctx, Hook::Xdp, Some(&packet), &local, &judgement, interface, packet.length);
+    report::report(&ctx, Hook::Xdp, Some(&packet), &local, &judgement, (interface, 0), packet.length);
     if is_denied { XDP_DROP } else { XDP_PASS }
 }
 

@@ -4,7 +4,8 @@
 //! it missed, and the log takes so many denials a second and then their number.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bulkhead_ebpf::abi::{Direction, Event, Hook, RULE_NONE, Reason, Verdict};
@@ -13,9 +14,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::ends::OpenFlows;
 use super::filter::{FlowQuery, name_of};
+use super::journal::Journal;
 use super::limit::Limit;
 use super::{Named, Names, SharedNames};
+use crate::kernel::counts::{Ended, LogMaps};
 use crate::tally::{Tally, keeper};
 use crate::view::talk::TalksView;
 use crate::view::{FlowView, IcmpView};
@@ -31,10 +35,15 @@ const LOGGED_PER_SECOND: u32 = 20;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Line {
-    /// The follower was too slow for this many flows.
+    /// This many flows are missing here: the follower, or the log, was too slow for them.
     Missed {
         /// How many.
         missed: u64,
+    },
+    /// The kernel told of a sample: so many flows it did not tell of, as there were too many at once.
+    Sampled {
+        /// How many.
+        sampled_out: u64,
     },
     /// A flow.
     Flow(Arc<FlowView>),
@@ -45,9 +54,20 @@ pub enum Line {
 pub struct Recorder {
     names: SharedNames,
     kept: Mutex<VecDeque<Arc<FlowView>>>,
-    live: broadcast::Sender<Arc<FlowView>>,
+    live: broadcast::Sender<Line>,
     limit: Mutex<Limit>,
     tally: Mutex<Tally>,
+    log: OnceLock<Log>,
+    /// Events that the kernel had lost when it was looked at last.
+    lost: AtomicU64,
+}
+
+/// What there is with a flow log.
+#[derive(Debug)]
+struct Log {
+    journal: Journal,
+    maps: Arc<LogMaps>,
+    open: Mutex<OpenFlows>,
 }
 
 impl Recorder {
@@ -60,23 +80,77 @@ impl Recorder {
             live: broadcast::Sender::new(BACKLOG),
             limit: Mutex::new(Limit::new(LOGGED_PER_SECOND, Instant::now())),
             tally: Mutex::new(Tally::new(keeper::now())),
+            log: OnceLock::new(),
+            lost: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// Writes a flow log from here on; `maps` are the kernel's for it.
+    pub fn log_to(&self, journal: Journal, maps: Arc<LogMaps>) {
+        let log = Log { journal, maps, open: Mutex::default() };
+        assert!(self.log.set(log).is_ok(), "there is one flow log");
+    }
+
+    /// Writes nothing more to the flow log.
+    pub fn close_log(&self) {
+        if let Some(log) = self.log.get() {
+            log.journal.close();
         }
     }
 
     /// Takes one event.
     pub fn record(&self, event: &Event) {
-        let flow = Arc::new(flow_of(event, &self.names.read(), SystemTime::now()));
+        let mut flow = flow_of(event, &self.names.read(), SystemTime::now());
+        flow.interface = interface(event);
+        if let Some(log) = self.log.get() {
+            flow.process_name = flow.process.and_then(|process| log.maps.process(process));
+        }
+        let flow = Arc::new(flow);
         if event.verdict != Verdict::Allow as u8 {
             self.log(&flow);
         }
         self.tally().add(&flow);
+        if let Some(log) = self.log.get() {
+            log.open.lock().unwrap_or_else(PoisonError::into_inner).note(event.protocol, &flow);
+        }
+        self.keep(flow);
+    }
+
+    /// Has a flow followed, logged and kept for a while.
+    fn keep(&self, flow: Arc<FlowView>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == KEPT {
             kept.pop_front();
         }
         kept.push_back(Arc::clone(&flow));
-        // Sent under the lock, so that a follower sees each flow once: among the kept ones or live. No follower is no error.
-        let _ = self.live.send(flow);
+        // Sent under the lock, so that a follower sees each flow once: among the kept ones or live.
+        self.tell(Line::Flow(flow));
+    }
+
+    /// Tells followers and the flow log. That nobody follows is no error.
+    fn tell(&self, line: Line) {
+        if let Some(log) = self.log.get() {
+            log.journal.put(line.clone());
+        }
+        let _ = self.live.send(line);
+    }
+
+    /// Tells the ends of flows.
+    pub fn end(&self, ended: &[Ended]) {
+        let Some(log) = self.log.get() else { return };
+        let now = keeper::now();
+        for ended in ended {
+            let flow = log.open.lock().unwrap_or_else(PoisonError::into_inner).end(ended, now);
+            self.keep(Arc::new(flow));
+        }
+    }
+
+    /// Tells how many events the kernel has lost by now: what is told is a sample then.
+    pub fn note_lost(&self, lost: u64) {
+        let before = self.lost.swap(lost, Ordering::Relaxed);
+        if before < lost {
+            self.tell(Line::Sampled { sampled_out: lost - before });
+        }
     }
 
     /// Who talked to whom, in sum.
@@ -120,8 +194,8 @@ impl Recorder {
             }
             loop {
                 match live.as_mut()?.recv().await {
-                    Ok(flow) if query.matches(&flow) => return Some((Line::Flow(flow), (recent, live, query))),
-                    Ok(_) => {}
+                    Ok(Line::Flow(flow)) if !query.matches(&flow) => {}
+                    Ok(line) => return Some((line, (recent, live, query))),
                     Err(RecvError::Lagged(missed)) => return Some((Line::Missed { missed }, (recent, live, query))),
                     Err(RecvError::Closed) => return None,
                 }
@@ -186,8 +260,27 @@ fn flow_of(event: &Event, names: &Names, now: SystemTime) -> FlowView {
         peer_groups: groups(peer),
         rule: if event.rule == RULE_NONE { None } else { names.rules.get(&event.rule).cloned() },
         generation: event.generation,
+        interface: None,
+        tcp_flags: (event.protocol == 6).then(|| tcp_flags(event.tcp_flags)),
         process: (event.process != 0).then_some(event.process),
+        process_name: None,
+        end: None,
     }
+}
+
+/// The flags of a TCP segment by the names of RFC 9293 and RFC 3168, in the order of their bits from the lowest.
+fn tcp_flags(flags: u8) -> String {
+    const NAMES: [&str; 8] = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
+    let set = NAMES.iter().enumerate().filter(|(bit, _)| flags >> bit & 1 == 1);
+    set.map(|(_, name)| *name).collect::<Vec<_>>().join("|")
+}
+
+/// The interface that an event tells of. At the host's hooks it is one of this network namespace.
+fn interface(event: &Event) -> Option<String> {
+    let is_hosts = [Hook::Xdp, Hook::TcEgress, Hook::TcIngress].iter().any(|hook| *hook as u8 == event.hook);
+    let name = if is_hosts { nix::net::if_::if_indextoname(event.interface).ok() } else { None };
+    let name = name.map(|name| name.to_string_lossy().into_owned());
+    (event.interface != 0).then(|| name.unwrap_or_else(|| format!("#{}", event.interface)))
 }
 
 #[cfg(test)]

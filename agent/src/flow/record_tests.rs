@@ -70,7 +70,7 @@ async fn ports(lines: impl Stream<Item = Line>) -> Vec<u16> {
 fn flow_in(line: Line) -> Arc<FlowView> {
     match line {
         Line::Flow(flow) => flow,
-        Line::Missed { missed } => panic!("{missed} missed"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -58,18 +58,30 @@ const OLDEST: KernelVersion = KernelVersion::new(6, 1, 0);
 pub const AT_ONCE: [&str; 7] =
     ["cgroup_egress", "cgroup_ingress", "connect4", "connect6", "sendmsg4", "sendmsg6", "clock"];
 
+/// Maps of the flow log, which are not pinned: each agent has its own. Without a log they hold nothing.
+pub const OF_LOG: [&str; 3] = ["FLOW_COUNTS", "SOCKETS", "PROCESSES"];
+
 /// Makes or adopts the maps and loads the programs of [`AT_ONCE`]; nothing is attached yet.
 ///
 /// # Errors
 /// [`KernelError::NoBtf`], [`KernelError::TooOld`], [`KernelError::Object`], [`KernelError::Program`].
-pub fn load(pins: &Pins, max_flows: u32) -> Result<Ebpf, KernelError> {
+pub fn load(pins: &Pins, max_flows: u32, logs_flows: bool) -> Result<Ebpf, KernelError> {
     check_kernel()?;
+    let is_on = u32::from(logs_flows);
     let mut loader = EbpfLoader::new();
     for name in MAPS {
         loader.map_pin_path(name, pins.map(name));
     }
     loader.map_max_entries("FLOWS", max_flows);
     loader.map_max_entries("EMBRYOS", max_flows / 2);
+    loader.override_global("LOGS_FLOWS", &is_on, true);
+    if logs_flows {
+        loader.map_max_entries("FLOW_COUNTS", max_flows);
+    } else {
+        for map in OF_LOG {
+            loader.map_max_entries(map, 1);
+        }
+    }
     let mut ebpf = loader.load(OBJECT)?;
     tell_size(pins, max_flows);
     load_programs(&mut ebpf, |name| AT_ONCE.contains(&name))?;

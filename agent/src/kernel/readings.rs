@@ -1,8 +1,11 @@
 //! Reading counters and sizes out of the maps, through handles of their own.
 
+mod standing;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use aya::maps::{Array, HashMap as KernelHash, MapData, PerCpuArray};
 use bulkhead_ebpf::abi::{
@@ -19,6 +22,8 @@ use super::tables::open;
 use crate::desired::tombstones::TOMBSTONES;
 use crate::view::MapView;
 use crate::view::plan::{ConnectionView, ConnectionsView};
+
+pub use standing::{Standing, Standings};
 
 /// A table of flows, read many at a time: one by one each costs two system calls, and one that goes meanwhile starts the kernel's
 /// walk over.
@@ -64,6 +69,8 @@ pub struct KernelReadings {
     embryos: FlowTable,
     fragments: KernelHash<MapData, FragmentKey, Fragment>,
     settings: Settings,
+    /// The newest packet that was seen in the tables, in jiffies, and when that was.
+    newest: Mutex<(u64, Instant)>,
     written: Mutex<BTreeMap<&'static str, u64>>,
     rules: AtomicU32,
 }
@@ -82,6 +89,7 @@ impl KernelReadings {
             embryos: FlowTable::open(pins, "EMBRYOS")?,
             fragments: open(pins, "FRAGMENTS")?,
             settings,
+            newest: Mutex::new((0, Instant::now())),
             written: Mutex::default(),
             rules: AtomicU32::new(0),
         })

@@ -26,7 +26,20 @@ pub fn flow(flow: &FlowView, look: Look) -> String {
         let _ = write!(line, " type {} code {}", icmp.kind, icmp.code);
     }
     if let Some(process) = flow.process {
-        let _ = write!(line, " pid {process}");
+        let name = flow.process_name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+        let _ = write!(line, " pid {process}{}", clean(&name));
+    }
+    if let Some(end) = &flow.end {
+        let _ = writeln!(
+            line,
+            "  end: {}, {} packets ({} bytes) sent, {} ({}) received",
+            clean(&end.how),
+            end.packets_sent,
+            end.bytes_sent,
+            end.packets_received,
+            end.bytes_received
+        );
+        return line;
     }
     let _ = writeln!(line, "  {}", clean(&why(flow)));
     line

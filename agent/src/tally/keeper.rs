@@ -87,6 +87,7 @@ impl Keeper {
             // Neither the kernel's counters nor the disk may hold anybody up.
             let written = tokio::task::spawn_blocking(move || {
                 of.note_hits(&from.rule_hits());
+                of.note_lost(from.events_lost());
                 if writes && of.tally().take_news() { keeper.write(&of.talks()) } else { Ok(()) }
             });
             if let Ok(Err(error)) = written.await

@@ -78,7 +78,7 @@ impl Kernel {
     pub fn new() -> Result<(Self, Stage)> {
         let (lab, stage) = Lab::new()?;
         let pins = Pins::prepare(&lab.bpffs)?;
-        let mut ebpf = load(&pins, FLOWS)?;
+        let mut ebpf = load(&pins, FLOWS, false)?;
         load_programs(&mut ebpf, |_| true)?;
         let hz = jiffies_per_second(&mut ebpf)?;
         let settings = Settings { events_per_second: 0, ..Settings::defaults(hz) };

@@ -148,7 +148,7 @@ impl Agent {
             .lines()
             .filter_map(|line| match parse(line) {
                 Line::Flow(flow) => Some(flow),
-                Line::Missed { .. } => None,
+                Line::Missed { .. } | Line::Sampled { .. } => None,
             })
             .collect()
     }

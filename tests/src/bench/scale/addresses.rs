@@ -45,7 +45,7 @@ pub(super) fn measure() -> Result<Vec<Figure>> {
     lab.policy("db.yaml", &document::group("db", 200, "db", &["ingress: [{from: [{group: web}]}]"]));
     let policy = load_policy(&[lab.site().policies()]).map_err(|problems| anyhow!("{problems:?}"))?;
     let pins = Pins::prepare(&lab.site().bpffs())?;
-    let _programs = load(&pins, FLOWS)?;
+    let _programs = load(&pins, FLOWS, false)?;
     let mut tables = Tables::open(&pins, Settings::defaults(1_000), &[])?;
 
     // What the process needed at its highest so far is forgotten (proc_pid_clear_refs(5)).
