@@ -12,6 +12,7 @@ pub mod run;
 pub mod schema;
 pub mod status;
 pub mod suggest;
+pub mod trail;
 pub mod workloads;
 
 use std::io::{self, Write};
@@ -55,6 +56,8 @@ pub enum Command {
     Audit(audit::AuditOptions),
     /// Propose the least policy that allows what was seen, as YAML
     Suggest(suggest::SuggestOptions),
+    /// What happened to policy, workloads and the agent, in a record that shows whether it was touched
+    Trail(trail::TrailOptions),
     /// Take everything that Bulkhead enforces out of the kernel
     Detach(detach::DetachOptions),
     /// Print the JSON Schema of policy documents, for editors
@@ -89,6 +92,7 @@ impl Command {
             Self::Plan(options) => wait(plan::plan(options)),
             Self::Audit(options) => wait(audit::audit(options)),
             Self::Suggest(options) => wait(suggest::suggest(options)),
+            Self::Trail(options) => trail::trail(&options),
             Self::Detach(options) => detach::detach(&options),
             Self::Schema(options) => schema::schema(&options),
             Self::Completions(options) => schema::completions(&options),

@@ -8,6 +8,7 @@ pub mod audit;
 mod loaded;
 mod names;
 mod pressure;
+mod tell;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ use crate::policy::compile::TooLarge;
 use crate::policy::model::PolicySet;
 use crate::snapshot::Snapshot;
 use crate::source::policy_objects::PolicyObjects;
+use crate::trail::Trail;
 use crate::source::{Change, Fact, Told};
 use crate::view::plan::ConnectionsView;
 use crate::view::{GroupsView, StatusView, WorkloadView};
@@ -110,6 +112,8 @@ pub struct Audience {
     pub recorder: Arc<Recorder>,
     /// What judges policy by what pods call their ports; `None` where no pods are known.
     pub policies: Option<PolicyObjects>,
+    /// The audit trail; `None` where it can't be written.
+    pub trail: Option<Trail>,
 }
 
 /// The desired state and the hand that writes it.
@@ -207,6 +211,7 @@ impl Controller {
         let contents = self.compute(&policy, true)?;
         self.write_all(&contents)?;
         self.policy_took_force(seen);
+        self.trail_policy(None);
         self.tell_crowded(&PolicySet::default());
         self.kernel.attachments.pins().inherit()?;
         self.kernel.attachments.attach_cgroup(cgroup_root)?;
@@ -309,6 +314,7 @@ impl Controller {
     /// Writes what the touched workloads change, or everything.
     fn bring_up_to_date(&mut self) -> Result<Applied, anyhow::Error> {
         let touched = std::mem::take(&mut self.touched);
+        let before = self.groups_before(&touched);
         if let Some(mut state) = self.state.take()
             && let Ok(patch) = state.patch(&touched, &self.registry, &mut self.numbers, &self.kernel.tables)
         {
@@ -316,6 +322,7 @@ impl Controller {
             self.attachments_differ |= !patch.interfaces.is_empty();
             let applied = self.kernel.tables.patch(&patch);
             self.tell_sizes(&state);
+            self.trail_members(before, &state, &touched);
             self.state = Some(state);
             if applied.is_err() {
                 // Everything is computed and compared the next time.
@@ -355,6 +362,7 @@ impl Controller {
             Ok(_) => {
                 self.attach();
                 self.policy_took_force(load.seen);
+                self.trail_policy(Some(&before));
                 self.problems = standing;
             }
             Err(error) => self.fail("write", &error),
@@ -395,7 +403,9 @@ impl Controller {
                 tracing::warn!("{warning}");
             }
         }
-        self.state = Some(state);
+        if let Some(before) = self.state.replace(state) {
+            self.trail_all_members(&before, policy_is_new);
+        }
         Ok(contents)
     }
 

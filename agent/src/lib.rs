@@ -24,6 +24,7 @@ pub mod source;
 pub mod start;
 pub mod surface;
 pub mod tally;
+pub mod trail;
 pub mod trial;
 pub mod view;
 pub mod workload;

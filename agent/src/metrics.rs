@@ -8,6 +8,7 @@ mod kernel;
 pub mod kubernetes;
 pub mod listener;
 pub(crate) mod process;
+pub mod trail;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

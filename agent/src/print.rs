@@ -10,6 +10,7 @@ mod plan;
 mod status;
 mod table;
 mod time;
+mod trail;
 
 use std::env;
 use std::io::{self, IsTerminal};
@@ -25,6 +26,7 @@ pub use flow::flow;
 pub use plan::plan;
 pub use status::status;
 pub use time::date;
+pub use trail::trail;
 
 /// What the output can show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -17,6 +17,7 @@ mod policies;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -48,8 +49,10 @@ use crate::metrics::listener::Shown;
 use crate::privilege;
 use crate::source::file::PolicyFiles;
 use crate::source::{cgroup, kubernetes, netlink, uplink};
+use crate::metrics::trail::TrailMetrics;
 use crate::surface::Surface;
 use crate::tally::keeper::Keeper;
+use crate::trail::{self, Trail};
 use crate::workload::registry::Registry;
 use first_word::first_word;
 use own_cgroup::own_cgroup;
@@ -82,6 +85,9 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     let was_enforced = pins.has_links();
     // Before there is a second thread.
     privilege::drop()?;
+    let keeper = Keeper::new(&options.state.state);
+    let trail_counts = TrailMetrics::default();
+    let trail = trail(&options, &trail_counts);
     let journal_counts = FlowLogMetrics::default();
     let journal = Journal::open(&options.flow_log, journal_counts.clone())?;
 
@@ -127,7 +133,9 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
         recorder: Arc::new(Recorder::new(names.clone())),
         names,
         policies: policies.objects().cloned(),
+        trail: trail.as_ref().map(|(trail, _)| trail.clone()),
     };
+    audience.metrics.add_trail(&trail_counts);
     audience.metrics.add_flow_log(&journal_counts);
     let pins = loaded.pins.clone();
     let readings = loaded.kernel.readings.clone();
@@ -151,6 +159,9 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
         ));
     }
     tracing::info!(milliseconds = began.elapsed().as_secs_f64() * 1e3, adopted = was_enforced, "enforcing");
+    let found = if was_enforced { "took over what was enforced" } else { "found nothing enforced" };
+    let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+    controller.trail_said("agent", "started", format!("version {version}, process {pid}; {found}"));
 
     let recorder = audience.recorder.clone();
     let ending = recorder.clone();
@@ -163,7 +174,6 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
         _ => None,
     };
     let keeping = {
-        let keeper = Keeper::new(&options.state.state);
         if let Some(view) = keeper.read() {
             recorder.tally().restore(view);
         }
@@ -194,10 +204,33 @@ pub async fn run(options: RunOptions) -> Result<(), Failure> {
     drop(serving.await);
     drop(keeping.await);
     ending.close_log();
+    let left = if options.detach_on_exit { "nothing is enforced any more" } else { "what is enforced stays" };
+    controller.trail_said("agent", "stopped", format!("told to, process {}; {left}", std::process::id()));
+    let kernel = controller.into_kernel();
+    drop(audience.trail);
+    if let Some((trail, thread)) = trail {
+        drop(trail);
+        drop(tokio::task::spawn_blocking(|| thread.join()).await);
+    }
     if let Some(thread) = writing {
         drop(tokio::task::spawn_blocking(|| thread.join()).await);
     }
-    finish(controller.into_kernel(), &pins, options.detach_on_exit)
+    finish(kernel, &pins, options.detach_on_exit)
+}
+
+/// Opens the audit trail. An agent that can't write it enforces all the same, and says so.
+fn trail(options: &RunOptions, counts: &TrailMetrics) -> Option<(Trail, JoinHandle<()>)> {
+    let path = trail::path(&options.state.state);
+    match trail::writer::start(&path, counts.clone()) {
+        Ok(started) => Some(started),
+        Err(error) => {
+            tracing::warn!(
+                "the audit trail {} can't be opened: {error}; what happens is not recorded; give --state a directory that can be written",
+                path.display()
+            );
+            None
+        }
+    }
 }
 
 /// Stops enforcing or leaves it, as was asked.

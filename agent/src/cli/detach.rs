@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::admin::socket::refuse_if_held;
+use crate::config::state::StateOptions;
 use crate::config::{AdminOptions, DEFAULT_BPFFS};
 use crate::exit::{Exit, Failure};
 use crate::kernel;
+use crate::trail::{self, Said};
 
 /// Options of `bulkhead detach`.
 #[derive(Args, Clone, Debug)]
@@ -17,6 +19,8 @@ pub struct DetachOptions {
     bpffs: PathBuf,
     #[command(flatten)]
     admin: AdminOptions,
+    #[command(flatten)]
+    state: StateOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -37,6 +41,9 @@ pub(super) fn detach(options: &DetachOptions) -> Result<(), Failure> {
             "stop the agent and try again",
         ),
     })?;
+    if !removed.is_empty() {
+        note(options);
+    }
     if options.json {
         return super::put(&format!("{}\n", serde_json::json!({ "removed": removed })));
     }
@@ -44,4 +51,17 @@ pub(super) fn detach(options: &DetachOptions) -> Result<(), Failure> {
         return super::put("nothing was attached\n");
     }
     super::put(&removed.iter().map(|what| format!("removed {what}\n")).collect::<String>())
+}
+
+/// An entry in the trail, where an agent left one.
+fn note(options: &DetachOptions) {
+    let path = trail::path(&options.state.state);
+    if !path.exists() {
+        return;
+    }
+    let cause = format!("`bulkhead detach` by user {}", nix::unistd::getuid());
+    let said = Said { kind: "agent", what: "detached", cause, ..Said::default() };
+    if let Err(error) = trail::writer::append(&path, said) {
+        eprintln!("bulkhead: the trail {} does not have this: {error}", path.display());
+    }
 }

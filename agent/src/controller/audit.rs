@@ -61,6 +61,7 @@ impl Controller {
         self.audit.repairs += count;
         self.audience.metrics.repaired(what, count);
         self.audience.metrics.set_generation(self.kernel.tables.generation());
+        self.trail_said("kernel", "repaired", format!("{story} ({count})"));
         tracing::warn!(target: "bulkhead::audit", count, "{story}: the agent puts it back, and nobody else should write there");
     }
 }

@@ -107,6 +107,7 @@ impl Controller {
         for problem in &problems {
             tracing::error!(target: "bulkhead::policy", problem, "the policy files are refused, and the policy in force stays");
         }
+        self.trail_refused(&problems);
         self.problems = problems;
     }
 
