@@ -47,7 +47,7 @@ pub enum Command {
     /// List the security groups in force, with their members and rules
     Groups(groups::GroupsOptions),
     /// Show judgements of the kernel: new, denied and audited flows
-    Flows(flows::FlowsOptions),
+    Flows(Box<flows::FlowsOptions>),
     /// Say what becomes of a flow, why, and what would have to change
     Explain(explain::ExplainOptions),
     /// Say what other policy files would change on this host, before they are in force
@@ -87,7 +87,7 @@ impl Command {
             Self::Status(options) => wait(status::status(options)),
             Self::Workloads(options) => wait(workloads::workloads(options)),
             Self::Groups(options) => wait(groups::groups(options)),
-            Self::Flows(options) => wait(flows::flows(options)),
+            Self::Flows(options) => wait(flows::flows(*options)),
             Self::Explain(options) => wait(explain::explain(options)),
             Self::Plan(options) => wait(plan::plan(options)),
             Self::Audit(options) => wait(audit::audit(options)),

@@ -118,7 +118,8 @@ fn every_change_is_in_the_trail_with_its_cause_over_restarts_and_nobody_touches_
 }
 
 fn walk(directory: &std::path::Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).map(|entries| entries.filter_map(Result::ok).collect::<Vec<_>>()).unwrap_or_default();
+    let entries =
+        fs::read_dir(directory).map(|entries| entries.filter_map(Result::ok).collect::<Vec<_>>()).unwrap_or_default();
     entries
         .into_iter()
         .flat_map(|entry| if entry.path().is_dir() { walk(&entry.path()) } else { vec![entry.path()] })

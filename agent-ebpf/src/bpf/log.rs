@@ -43,11 +43,13 @@ pub(super) fn count(hook: Hook, packet: &Packet) {
         return;
     }
     let Some(index) = counted_at(hook) else { return };
-    if FLOW_COUNTS.get_ptr_mut(&packet.key).is_none() {
+    // Where they are: neither has room on the stack once more.
+    let (key, zero) = (&packet.key, &ZERO);
+    if FLOW_COUNTS.get_ptr_mut(key).is_none() {
         // Where another CPU was faster, its entry stays.
-        let _ = FLOW_COUNTS.insert(&packet.key, &ZERO, u64::from(aya_ebpf::bindings::BPF_NOEXIST));
+        let _ = FLOW_COUNTS.insert(key, zero, u64::from(aya_ebpf::bindings::BPF_NOEXIST));
     }
-    let Some(counts) = FLOW_COUNTS.get_ptr_mut(&packet.key) else { return };
+    let Some(counts) = FLOW_COUNTS.get_ptr_mut(key) else { return };
     // SAFETY: the map's own memory, aligned as Count is; the index is a constant, and an end is 0 or 1.
     unsafe {
         let sent = (&raw mut (*counts).counts[index]).cast::<bulkhead_ebpf::abi::Count>();

@@ -117,7 +117,11 @@ fn head(options: &PlaceOptions) -> Result<(), Failure> {
     let path = options.path();
     let found = verify(&path, None).map_err(|error| unread(&path, error))?;
     let Some(head) = found.head else {
-        return Err(Failure::message(Exit::Failed, "the trail is empty", "start an agent, or name another one with --file"));
+        return Err(Failure::message(
+            Exit::Failed,
+            "the trail is empty",
+            "start an agent, or name another one with --file",
+        ));
     };
     super::put(&if options.json { super::json(&head) } else { format!("{}\n", head.hash) })
 }

@@ -59,7 +59,10 @@ impl Controller {
     pub(super) fn groups_before(&self, touched: &Touched) -> Groups {
         let Some(state) = self.state.as_ref().filter(|_| self.audience.trail.is_some()) else { return Groups::new() };
         let names = touched.workloads.iter();
-        names.filter_map(|name| state.workloads.get_key_value(name.as_str())).map(|(name, of)| self.groups_of(state, name, of)).collect()
+        names
+            .filter_map(|name| state.workloads.get_key_value(name.as_str()))
+            .map(|(name, of)| self.groups_of(state, name, of))
+            .collect()
     }
 
     /// What became of those that were touched.
@@ -84,7 +87,12 @@ impl Controller {
         all.map(|(name, of)| self.groups_of(state, name, of)).collect()
     }
 
-    fn groups_of(&self, state: &State, name: &Arc<str>, (workload, member): &(Workload, Member)) -> (Arc<str>, (Vec<String>, &'static str)) {
+    fn groups_of(
+        &self,
+        state: &State,
+        name: &Arc<str>,
+        (workload, member): &(Workload, Member),
+    ) -> (Arc<str>, (Vec<String>, &'static str)) {
         let groups = state.policy.groups.iter().filter(|group| member.groups.contains(&group.id));
         (name.clone(), (groups.map(|group| group.name.clone()).collect(), workload.source.as_str()))
     }
@@ -98,9 +106,9 @@ impl Controller {
                 changes.insert(name, Membership { before: was, after: Some(groups), source });
             }
         }
-        let gone = before.into_iter().map(|(name, (groups, source))| {
-            (name, Membership { before: Some(groups), after: None, source })
-        });
+        let gone = before
+            .into_iter()
+            .map(|(name, (groups, source))| (name, Membership { before: Some(groups), after: None, source }));
         changes.extend(gone);
         if !changes.is_empty() {
             let generation = self.kernel.tables.generation();

@@ -1,6 +1,6 @@
 //! The flow log: every flow as a line of JSON, in a file that is rotated and compressed, or on standard output.
 //!
-//! A thread of its own writes, fed by a queue of [`QUEUE`] lines. What finds the queue full, or a disk that refuses, is counted and told in
+//! A thread of its own writes, fed by a queue. What finds the queue full, or a disk that refuses, is counted and told in
 //! the log itself as `{"missed": N}`; a disk that refuses is tried again with the next line, and ends nothing.
 
 mod rotate;

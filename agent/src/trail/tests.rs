@@ -128,7 +128,10 @@ fn a_trail_goes_on_in_another_file_and_is_verified_as_one() {
     let mut writer = Writer::open(&path, TrailMetrics::default()).expect("nobody holds it");
     writer.size = ROTATE;
     writer.write(said("in another file")).expect("it is writable");
-    assert!(append(&path, said("no")).is_err_and(|error| error.to_string().contains("another process")), "one writes it");
+    assert!(
+        append(&path, said("no")).is_err_and(|error| error.to_string().contains("another process")),
+        "one writes it"
+    );
     drop(writer);
     assert_eq!(checked(&path).entries, 3);
     assert_eq!(faults(&path), []);

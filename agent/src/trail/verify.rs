@@ -118,12 +118,23 @@ pub fn verify(path: &Path, expected: Option<&str>) -> io::Result<Verified> {
                     std::cmp::Ordering::Greater if chain.is_none() => {
                         format!("the trail begins with entry {}: what was before is cut off", entry.sequence)
                     }
-                    std::cmp::Ordering::Greater => format!("entries {} to {} are missing", sequence + 1, entry.sequence - 1),
-                    _ => format!("entry {} stands behind entry {sequence}: the order was changed, or it is there twice", entry.sequence),
+                    std::cmp::Ordering::Greater => {
+                        format!("entries {} to {} are missing", sequence + 1, entry.sequence - 1)
+                    }
+                    _ => format!(
+                        "entry {} stands behind entry {sequence}: the order was changed, or it is there twice",
+                        entry.sequence
+                    ),
                 };
                 fault(line, what);
             } else if entry.previous != previous {
-                fault(line, format!("entry {} does not follow on the one before it: that was edited or replaced", entry.sequence));
+                fault(
+                    line,
+                    format!(
+                        "entry {} does not follow on the one before it: that was edited or replaced",
+                        entry.sequence
+                    ),
+                );
             }
             has_expected |= expected == Some(entry.hash.as_str());
             if head.as_ref().is_some_and(|head| head.sequence == entry.sequence) {
@@ -140,8 +151,13 @@ pub fn verify(path: &Path, expected: Option<&str>) -> io::Result<Verified> {
     let last = chain.map_or(0, |(sequence, _)| sequence);
     let mut whole = |what: String| found.faults.push(Fault { file: path.to_owned(), line: 0, what });
     match &head {
-        None if last > 0 => whole(format!("{} is missing or no head: whether the end is cut off can't be told", head_path(path).display())),
-        Some(head) if head.sequence > last => whole(format!("entries {} to {} are cut off at the end", last + 1, head.sequence)),
+        None if last > 0 => whole(format!(
+            "{} is missing or no head: whether the end is cut off can't be told",
+            head_path(path).display()
+        )),
+        Some(head) if head.sequence > last => {
+            whole(format!("entries {} to {} are cut off at the end", last + 1, head.sequence))
+        }
         Some(head) if hash_at_head.as_ref() != Some(&head.hash) => {
             whole(format!("entry {} is not the one that was written: the trail was replaced", head.sequence));
         }

@@ -90,13 +90,16 @@ impl Writer {
         let torn = (tail.len() - whole) as u64;
         let last = tail[..whole].split(|byte| *byte == b'\n').rev().find(|line| !line.is_empty());
         let last: Option<Entry> = last.and_then(|line| serde_json::from_slice(line).ok());
-        let head: Option<Head> = fs::read(head_path(&self.path)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let head: Option<Head> =
+            fs::read(head_path(&self.path)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         self.size = length - torn;
         self.file.set_len(self.size)?;
         self.file.seek(SeekFrom::End(0))?;
         let is_cut = match (&last, &head) {
             (Some(last), Some(head)) => last.sequence < head.sequence,
-            (None, Some(_)) => self.size > 0 || !super::verify::files(&self.path)?.iter().any(|file| *file != self.path),
+            (None, Some(_)) => {
+                self.size > 0 || !super::verify::files(&self.path)?.iter().any(|file| *file != self.path)
+            }
             _ => self.size > 0 && last.is_none(),
         };
         match (last, head) {
@@ -141,11 +144,15 @@ impl Writer {
             return;
         }
         let side = |is_after: bool| {
-            let groups: BTreeMap<_, _> =
-                changes.iter().map(|(name, change)| (name, if is_after { &change.after } else { &change.before })).collect();
+            let groups: BTreeMap<_, _> = changes
+                .iter()
+                .map(|(name, change)| (name, if is_after { &change.after } else { &change.before }))
+                .collect();
             hash(&serde_json::to_vec(&groups).expect("names and groups are plain data"))
         };
-        let line = |groups: &Option<Vec<String>>| groups.as_ref().map_or("-".to_owned(), |groups| format!("[{}]", groups.join(", ")));
+        let line = |groups: &Option<Vec<String>>| {
+            groups.as_ref().map_or("-".to_owned(), |groups| format!("[{}]", groups.join(", ")))
+        };
         let named = changes.iter().take(NAMED).map(|(name, change)| {
             format!("{name} ({}): {} to {}", change.source, line(&change.before), line(&change.after))
         });
@@ -167,7 +174,10 @@ impl Writer {
     fn put(&mut self, said: Said) {
         let missed = self.counts.missed.get();
         if missed > self.told {
-            let cause = format!("{} happenings are missing here: more came than could be written, or the disk refused", missed - self.told);
+            let cause = format!(
+                "{} happenings are missing here: more came than could be written, or the disk refused",
+                missed - self.told
+            );
             if self.try_write(Said { kind: "trail", what: "missed", cause, ..Said::default() }) {
                 self.told = missed;
             }
@@ -246,7 +256,8 @@ fn lock(path: &Path) -> io::Result<Flock<File>> {
 
 /// What a workload was before the first change, and is after the last.
 fn gather(members: &mut Option<(Instant, Members)>, new: Members) {
-    let (_, known) = members.get_or_insert_with(|| (Instant::now(), Members { cause: new.cause, ..Members::default() }));
+    let (_, known) =
+        members.get_or_insert_with(|| (Instant::now(), Members { cause: new.cause, ..Members::default() }));
     if known.cause != new.cause {
         known.cause = "policy and workloads";
     }
