@@ -51,7 +51,7 @@ impl Scene {
         })
     }
 
-    fn from_files(&self, question: &[&str]) -> Vec<String> {
+    fn in_file(&self, question: &[&str]) -> Vec<String> {
         let path = self.log.to_str().expect("UTF-8");
         let output =
             run(self.lab.site(), &[&["flows", "--json", "--file", path], question].concat()).expect("it starts");
@@ -121,7 +121,7 @@ fn filters_find_the_same_in_a_file_as_in_a_running_agent() {
         &["--until", "1h"],
         &["--reason", "guardrail"],
     ] {
-        let of_file = scene.from_files(filter);
+        let of_file = scene.in_file(filter);
         let of_agent: Vec<String> =
             scene.agent.flows(filter).iter().map(|flow| serde_json::to_string(flow).expect("plain data")).collect();
         assert_eq!(of_file, of_agent, "{filter:?}");
