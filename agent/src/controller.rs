@@ -315,9 +315,10 @@ impl Controller {
     fn bring_up_to_date(&mut self) -> Result<Applied, anyhow::Error> {
         let touched = std::mem::take(&mut self.touched);
         let before = self.groups_before(&touched);
-        if let Some(mut state) = self.state.take()
-            && let Ok(patch) = state.patch(&touched, &self.registry, &mut self.numbers, &self.kernel.tables)
-        {
+        if let Some(mut state) = self.state.take() {
+            let Ok(patch) = state.patch(&touched, &self.registry, &mut self.numbers, &self.kernel.tables) else {
+                return self.compute_anew(state, &before);
+            };
             self.audience.names.update(|names| self.rename(&state, &touched, names));
             self.attachments_differ |= !patch.interfaces.is_empty();
             let applied = self.kernel.tables.patch(&patch);
@@ -332,6 +333,14 @@ impl Controller {
         }
         let policy = self.policy.clone();
         let contents = self.compute(&policy, false)?;
+        self.write_all(&contents)
+    }
+
+    /// Computes and writes everything, where no patch would do; `former` is what was in force, but for the groups of what was touched.
+    fn compute_anew(&mut self, former: State, touched: &tell::Groups) -> Result<Applied, anyhow::Error> {
+        let policy = self.policy.clone();
+        let contents = self.compute(&policy, false)?;
+        self.trail_all_members(&former, touched, "workloads");
         self.write_all(&contents)
     }
 
@@ -404,7 +413,7 @@ impl Controller {
             }
         }
         if let Some(before) = self.state.replace(state) {
-            self.trail_all_members(&before, policy_is_new);
+            self.trail_all_members(&before, &tell::Groups::new(), "policy");
         }
         Ok(contents)
     }

@@ -14,7 +14,7 @@ use crate::workload::registry::Touched;
 const NAMED: usize = 20;
 
 /// Names of workloads' groups, and who told of them.
-type Groups = BTreeMap<Arc<str>, (Vec<String>, &'static str)>;
+pub(super) type Groups = BTreeMap<Arc<str>, (Vec<String>, &'static str)>;
 
 impl Controller {
     /// Has something written.
@@ -61,7 +61,7 @@ impl Controller {
         let names = touched.workloads.iter();
         names
             .filter_map(|name| state.workloads.get_key_value(name.as_str()))
-            .map(|(name, of)| self.groups_of(state, name, of))
+            .map(|(name, of)| groups_of(state, name, of))
             .collect()
     }
 
@@ -71,30 +71,31 @@ impl Controller {
             return;
         }
         let names = touched.workloads.iter().filter_map(|name| state.workloads.get_key_value(name.as_str()));
-        let after: Groups = names.map(|(name, of)| self.groups_of(state, name, of)).collect();
+        let after: Groups = names.map(|(name, of)| groups_of(state, name, of)).collect();
         self.tell_members(before, after, "workloads");
     }
 
-    /// What became of all of them.
-    pub(super) fn trail_all_members(&self, before: &State, policy_is_new: bool) {
+    /// What became of all of them since `before`; `touched` is what held for those that are not as they were there any more.
+    pub(super) fn trail_all_members(&self, before: &State, touched: &Groups, cause: &'static str) {
         let Some(state) = self.state.as_ref().filter(|_| self.audience.trail.is_some()) else { return };
-        let cause = if policy_is_new { "policy" } else { "workloads" };
-        self.tell_members(self.groups_in(before, |_| true), self.groups_in(state, |_| true), cause);
-    }
-
-    fn groups_in(&self, state: &State, wanted: impl Fn(&str) -> bool) -> Groups {
-        let all = state.workloads.iter().filter(|(name, _)| wanted(name));
-        all.map(|(name, of)| self.groups_of(state, name, of)).collect()
-    }
-
-    fn groups_of(
-        &self,
-        state: &State,
-        name: &Arc<str>,
-        (workload, member): &(Workload, Member),
-    ) -> (Arc<str>, (Vec<String>, &'static str)) {
-        let groups = state.policy.groups.iter().filter(|group| member.groups.contains(&group.id));
-        (name.clone(), (groups.map(|group| group.name.clone()).collect(), workload.source.as_str()))
+        // A hundred thousand pods are compared by number; names are for those that differ.
+        let is_same = |name: &Arc<str>, (_, member): &(Workload, Member)| {
+            let earlier = before.workloads.get(name).filter(|_| !touched.contains_key(name));
+            earlier.is_some_and(|(_, earlier)| earlier.groups == member.groups)
+        };
+        let after: Groups = state
+            .workloads
+            .iter()
+            .filter(|(name, of)| !is_same(name, of))
+            .map(|(name, of)| groups_of(state, name, of))
+            .collect();
+        let gone = before
+            .workloads
+            .iter()
+            .filter(|(name, _)| after.contains_key(*name) || !state.workloads.contains_key(*name));
+        let mut earlier: Groups = gone.map(|(name, of)| groups_of(before, name, of)).collect();
+        earlier.extend(touched.iter().map(|(name, of)| (name.clone(), of.clone())));
+        self.tell_members(earlier, after, cause);
     }
 
     fn tell_members(&self, mut before: Groups, after: Groups, cause: &'static str) {
@@ -115,6 +116,15 @@ impl Controller {
             trail.tell(Happening::Members(Members { changes, cause, generation }));
         }
     }
+}
+
+fn groups_of(
+    state: &State,
+    name: &Arc<str>,
+    (workload, member): &(Workload, Member),
+) -> (Arc<str>, (Vec<String>, &'static str)) {
+    let groups = state.policy.groups.iter().filter(|group| member.groups.contains(&group.id));
+    (name.clone(), (groups.map(|group| group.name.clone()).collect(), workload.source.as_str()))
 }
 
 /// Where the documents stand that differ: files, or objects of the Kubernetes API.

@@ -37,6 +37,10 @@ pub enum Way {
     Control,
     /// The agent.
     Bulkhead,
+    /// The agent, once more: the difference to [`Self::Bulkhead`] is noise.
+    BulkheadAgain,
+    /// The agent, with a flow log.
+    Logging,
     /// Programs that do nothing, at every hook at which the agent's programs meet these packets.
     Empty,
     /// nftables, stateful, in the forward hook.
@@ -55,6 +59,8 @@ impl Way {
             Self::None => "none",
             Self::Control => "none again",
             Self::Bulkhead => "Bulkhead",
+            Self::BulkheadAgain => "Bulkhead again",
+            Self::Logging => "with a flow log",
             Self::Empty => "empty programs",
             Self::Nftables => "nftables",
             Self::NftablesEarly => "nftables before conntrack",
@@ -63,7 +69,7 @@ impl Way {
     }
 
     const fn denies(self) -> bool {
-        matches!(self, Self::Bulkhead | Self::Nftables)
+        matches!(self, Self::Bulkhead | Self::BulkheadAgain | Self::Logging | Self::Nftables)
     }
 }
 
@@ -99,7 +105,11 @@ impl Side {
         let (mut agent, mut programs) = (None, None);
         match way {
             Way::None | Way::Control => {}
-            Way::Bulkhead => agent = Some(enforce(&lab, &client, &server)),
+            Way::Bulkhead | Way::BulkheadAgain => agent = Some(enforce(&lab, &client, &server, &[])),
+            Way::Logging => {
+                let log = lab.site().directory.join("flows.json").display().to_string();
+                agent = Some(enforce(&lab, &client, &server, &["--flow-log", &log]));
+            }
             Way::Empty => programs = Some(attach_empty(&lab, &[&client, &server])?),
             Way::Dropping => programs = Some(attach_dropping(&lab)?),
             Way::Nftables => nftables::load(&lab.site().host, &nftables::forward(&elements(&client, &server)))?,
@@ -140,7 +150,7 @@ impl Side {
 }
 
 /// Has the agent enforce the policy.
-fn enforce(lab: &Lab, client: &Workload, server: &Workload) -> Agent {
+fn enforce(lab: &Lab, client: &Workload, server: &Workload, more: &[&str]) -> Agent {
     let ports = |protocol: &str| format!("{{protocol: {protocol}, port: {}, endPort: {LAST}}}", load::THROUGHPUT);
     let ports = format!("[{}, {}]", ports("tcp"), ports("udp"));
     lab.policy(
@@ -175,7 +185,7 @@ fn enforce(lab: &Lab, client: &Workload, server: &Workload) -> Agent {
     lab.policy("remote.yaml", &(1..CLIENTS).map(remote).collect::<Vec<_>>().join("---\n"));
     lab.declare(client);
     lab.declare(server);
-    lab.agent()
+    lab.agent_with(more)
 }
 
 /// The same policy as elements of nftables' map.

@@ -39,27 +39,7 @@ const TIME: Duration = Duration::from_millis(400);
 /// # Panics
 /// As the lab does.
 pub fn measure(effort: Effort) -> Result<Vec<Figure>> {
-    let sides: Vec<Side> = WAYS.into_iter().map(Side::new).collect::<Result<_>>()?;
-    let judged = |side: &Side| side.agent.as_ref().map(|agent| agent.metric("bulkhead_packets_total", &[]));
-    let before: Vec<Option<f64>> = sides.iter().map(judged).collect();
-    let mut seen: HashMap<(usize, &str), Vec<f64>> = HashMap::new();
-    // The first round only warms up: neighbours are resolved, memory is there.
-    for round in 0..=effort.rounds {
-        for (what, (measured, ..)) in MEASURES.iter().enumerate() {
-            for turn in 0..sides.len() {
-                let side = &sides[(round + turn) % sides.len()];
-                let to = side.server.address(Version::V4);
-                let value = drive(&side.lab, &side.client, *measured, to, TIME, round)
-                    .with_context(|| format!("{measured:?}, {}", side.way.name()))?;
-                if round > 0 {
-                    seen.entry((what, side.way.name())).or_default().push(value);
-                }
-            }
-        }
-    }
-    for (side, before) in sides.iter().zip(before) {
-        anyhow::ensure!(before.is_none() || judged(side) > before, "the agent's programs saw nothing of the load");
-    }
+    let seen = rounds(&WAYS, effort)?;
     let mut figures = Vec::new();
     for (what, (_, name, unit, ones, target)) in MEASURES.into_iter().enumerate() {
         let of = |way: Way| &seen[&(what, way.name())];
@@ -78,6 +58,62 @@ pub fn measure(effort: Effort) -> Result<Vec<Figure>> {
         figures.push(Figure::at_least(name_empty, value, "ratio", OF_EMPTY));
         let (name_nftables, value) = to_other(Way::Nftables);
         figures.push(Figure::at_least(name_nftables, value, "ratio", 1.0));
+    }
+    Ok(figures)
+}
+
+/// What each way reached, by the index of the measure and the way's name, a value a round.
+type Seen = HashMap<(usize, &'static str), Vec<f64>>;
+
+/// Measures each way in turn, round by round.
+fn rounds(ways: &[Way], effort: Effort) -> Result<Seen> {
+    let sides: Vec<Side> = ways.iter().copied().map(Side::new).collect::<Result<_>>()?;
+    let judged = |side: &Side| side.agent.as_ref().map(|agent| agent.metric("bulkhead_packets_total", &[]));
+    let before: Vec<Option<f64>> = sides.iter().map(judged).collect();
+    let mut seen = Seen::new();
+    // The first round only warms up: neighbours are resolved, memory is there.
+    for round in 0..=effort.rounds {
+        for (what, (measured, ..)) in MEASURES.iter().enumerate() {
+            for turn in 0..sides.len() {
+                let side = &sides[(round + turn) % sides.len()];
+                let to = side.server.address(Version::V4);
+                let value = drive(&side.lab, &side.client, *measured, to, TIME, round)
+                    .with_context(|| format!("{measured:?}, {}", side.way.name()))?;
+                if round > 0 {
+                    seen.entry((what, side.way.name())).or_default().push(value);
+                }
+            }
+        }
+    }
+    for (side, before) in sides.iter().zip(before) {
+        anyhow::ensure!(before.is_none() || judged(side) > before, "the agent's programs saw nothing of the load");
+    }
+    Ok(seen)
+}
+
+/// What a flow log costs: an agent with one beside an agent without, and another one without, whose difference is noise.
+///
+/// # Errors
+/// As [`measure`].
+///
+/// # Panics
+/// As the lab does.
+pub fn measure_log(effort: Effort) -> Result<Vec<Figure>> {
+    const WAYS: [Way; 3] = [Way::Bulkhead, Way::BulkheadAgain, Way::Logging];
+    let seen = rounds(&WAYS, effort)?;
+    let mut figures = Vec::new();
+    for (what, (_, name, unit, ones, _)) in MEASURES.into_iter().enumerate() {
+        let of = |way: Way| &seen[&(what, way.name())];
+        figures.push(Figure::told(
+            format!("{name}, Bulkhead"),
+            rounded(median(of(Way::Bulkhead).clone()) / ones),
+            unit,
+        ));
+        for way in [Way::BulkheadAgain, Way::Logging] {
+            let ratios = of(way).iter().zip(of(Way::Bulkhead)).map(|(value, base)| value / base).collect();
+            let ratio = (median(ratios) * 1_000.0).round() / 1_000.0;
+            figures.push(Figure::told(format!("{name}, {} to Bulkhead", way.name()), ratio, "ratio"));
+        }
     }
     Ok(figures)
 }

@@ -10,9 +10,10 @@ use clap::builder::PossibleValuesParser;
 type Measure = fn(Effort) -> Result<Vec<Figure>>;
 
 /// What is measured, in this order.
-const PARTS: [(&str, Measure); 6] = [
+const PARTS: [(&str, Measure); 7] = [
     ("programs", |_| programs::measure()),
     ("sockets", sockets::measure),
+    ("flow-log", sockets::measure_log),
     ("denied", denied::measure),
     ("agent", agent::measure),
     ("scale", scale::measure),
