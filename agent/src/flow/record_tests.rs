@@ -151,8 +151,31 @@ async fn a_slow_follower_is_told_how_many_it_missed() {
 
 #[test]
 fn a_line_survives_the_wire() {
-    for line in [Line::Missed { missed: 1 }, Line::Flow(Arc::new(denied()))] {
+    for line in [Line::Missed { missed: 1 }, Line::Sampled { sampled_out: 1 }, Line::Flow(Arc::new(denied()))] {
         let text = serde_json::to_string(&line).expect("plain data");
         assert_eq!(serde_json::from_str::<Line>(&text).expect("our own"), line);
     }
+}
+
+#[tokio::test]
+async fn a_follower_hears_that_what_it_sees_is_a_sample_and_of_how_much_more() {
+    let recorder = recorder();
+    let mut lines = Box::pin(recorder.lines(FlowQuery { follow: true, ..FlowQuery::default() }));
+    // What was lost before anybody looked is no news.
+    recorder.note_lost(100);
+    recorder.note_lost(100);
+    recorder.record(&numbered(1));
+    recorder.note_lost(142);
+    let mut next = async || lines.next().await.expect("a follower's stream goes on");
+    assert_eq!(flow_in(next().await).destination_port, Some(1));
+    let line = next().await;
+    assert_eq!(line, Line::Sampled { sampled_out: 42 });
+    assert_eq!(serde_json::to_string(&line).expect("plain data"), r#"{"sampled_out":42}"#);
+}
+
+#[test]
+fn the_flags_of_a_segment_have_names() {
+    assert_eq!(tcp_flags(0x02), "SYN");
+    assert_eq!(tcp_flags(0x12), "SYN|ACK");
+    assert_eq!(tcp_flags(0), "");
 }

@@ -3,8 +3,9 @@
 //! A directory that can't be written costs the sums of an earlier agent and nothing else: they are then kept in memory, and the log
 //! says so once.
 
-use std::fs;
-use std::io;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -39,7 +40,8 @@ impl Keeper {
     /// Prepares the directory.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
-        if let Err(error) = fs::create_dir_all(directory) {
+        // What is in it is nobody else's business.
+        if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(directory) {
             tracing::warn!(
                 "cannot make the state directory {}: {error}; what `bulkhead audit` and `suggest` know is lost with this agent; give \
                  --state a directory that can be written",
@@ -67,7 +69,8 @@ impl Keeper {
 
     fn write(&self, view: &TalksView) -> io::Result<()> {
         let staged = self.path.with_extension("json.new");
-        fs::write(&staged, serde_json::to_vec(view).expect("a view is plain data"))?;
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&staged)?;
+        file.write_all(&serde_json::to_vec(view).expect("a view is plain data"))?;
         fs::rename(&staged, &self.path)
     }
 
