@@ -10,6 +10,7 @@ mod lines;
 pub mod plan;
 pub mod run;
 pub mod schema;
+mod shape;
 pub mod status;
 pub mod suggest;
 pub mod trail;
@@ -60,7 +61,7 @@ pub enum Command {
     Trail(trail::TrailOptions),
     /// Take everything that Bulkhead enforces out of the kernel
     Detach(detach::DetachOptions),
-    /// Print the JSON Schema of policy documents, for editors
+    /// Print the JSON Schema of policy documents, for editors, or of what a subcommand prints
     Schema(schema::SchemaOptions),
     /// Print a completion script for a shell
     Completions(schema::CompletionsOptions),

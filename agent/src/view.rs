@@ -8,12 +8,13 @@ pub mod talk;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::workload::{Labels, SourceKind};
 
 /// `bulkhead status`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusView {
     /// The agent's version.
     pub version: String,
@@ -57,7 +58,7 @@ pub struct StatusView {
 }
 
 /// An object of the Kubernetes API that is not in force as it was written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ObjectView {
     /// `KIND/NAME` or `KIND/NAMESPACE/NAME`.
     pub object: String,
@@ -68,7 +69,7 @@ pub struct ObjectView {
 }
 
 /// One attached program.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AttachmentView {
     /// `cgroup_egress`, `connect4`, `xdp`, `tc_ingress`, ...
     pub program: String,
@@ -79,7 +80,7 @@ pub struct AttachmentView {
 }
 
 /// How full a map is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MapView {
     /// Name, as in the metric's label.
     pub map: String,
@@ -90,7 +91,7 @@ pub struct MapView {
 }
 
 /// A row of `bulkhead workloads`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkloadView {
     /// Its name.
     pub name: String,
@@ -113,7 +114,7 @@ pub struct WorkloadView {
 }
 
 /// `bulkhead groups`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupsView {
     /// Security groups, by name.
     pub groups: Vec<GroupView>,
@@ -122,7 +123,7 @@ pub struct GroupsView {
 }
 
 /// A row of `bulkhead groups`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupView {
     /// Its name.
     pub name: String,
@@ -139,7 +140,7 @@ pub struct GroupView {
 }
 
 /// A guardrail in `bulkhead groups`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GuardrailView {
     /// Its name.
     pub name: String,
@@ -150,9 +151,9 @@ pub struct GuardrailView {
 }
 
 /// One rule of a group, or one deny entry of a guardrail.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RuleView {
-    /// `ingress` or `egress`; [`FlowRule::DENY`] for a deny entry.
+    /// `ingress` or `egress`; `deny` for a deny entry.
     pub direction: String,
     /// Index within its direction, from 0.
     pub index: usize,
@@ -165,13 +166,13 @@ pub struct RuleView {
 }
 
 /// A line of `bulkhead flows`: one judgement of the kernel, with names.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FlowView {
     /// When the agent read it, in seconds since the Unix epoch.
     pub time: f64,
     /// `allow`, `deny` or `audit`.
     pub verdict: String,
-    /// Why, as in [`bulkhead_ebpf::abi::Reason`].
+    /// Why: a reason, as the metrics have it.
     pub reason: String,
     /// Where in the kernel.
     pub hook: String,
@@ -259,7 +260,7 @@ impl FlowView {
 }
 
 /// How a flow ended, and what was sent until then.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlowEnd {
     /// `closed` (FIN), `reset` (RST), `idle` (beyond its time-out) or `evicted` (from a full table).
     pub how: String,
@@ -274,7 +275,7 @@ pub struct FlowEnd {
 }
 
 /// What an ICMP or ICMPv6 packet says it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IcmpView {
     /// Its type.
     #[serde(rename = "type")]
@@ -284,11 +285,11 @@ pub struct IcmpView {
 }
 
 /// The rule or deny entry behind a verdict.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlowRule {
     /// The group whose rule it is, or the guardrail whose deny entry it is.
     pub group: String,
-    /// `ingress` or `egress`; [`FlowRule::DENY`] for a deny entry.
+    /// `ingress` or `egress`; `deny` for a deny entry.
     pub direction: String,
     /// Index within its direction, from 0.
     pub index: usize,

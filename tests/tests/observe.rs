@@ -1,11 +1,15 @@
-//! What the agent shows: metrics, health, flows, tables.
+//! What the agent shows: metrics, health, flows, tables, JSON.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use bulkhead::cli::Cli;
 use bulkhead_tests::document::group;
 use bulkhead_tests::lab::agent::run;
 use bulkhead_tests::lab::{Agent, Lab, Outcome, Version, Workload, binaries};
+use clap::CommandFactory;
+use serde_json::Value;
 
 /// The metrics as people are told of them.
 const MANUAL: &str = include_str!("../../docs/metrics.md");
@@ -239,7 +243,106 @@ fn the_log_can_be_json() {
     scene.agent.eventually("the denial is logged", || scene.agent.log().contains("no_rule").then_some(()));
     let log = scene.agent.log();
     for line in log.lines() {
-        let value: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert!(value.get("level").is_some(), "{line}");
+    }
+}
+
+/// The subcommands below `command` that have a `--json`, by their words.
+fn with_json(command: &clap::Command, words: &[String], found: &mut Vec<Vec<String>>) {
+    for sub in command.get_subcommands() {
+        let words = [words, &[sub.get_name().to_owned()]].concat();
+        if sub.get_arguments().any(|argument| argument.get_long() == Some("json")) {
+            found.push(words.clone());
+        }
+        with_json(sub, &words, found);
+    }
+}
+
+/// Has a schema allow the fields alone that it names, so that one without documentation shows.
+fn closed(schema: &mut Value) {
+    if let Some(of) = schema.as_object_mut() {
+        if of.contains_key("properties") {
+            of.insert("additionalProperties".to_owned(), false.into());
+        }
+        of.values_mut().for_each(closed);
+    } else if let Some(of) = schema.as_array_mut() {
+        of.iter_mut().for_each(closed);
+    }
+}
+
+#[test]
+fn whatever_has_json_prints_what_its_schema_says() {
+    let scene = Scene::new(&[]);
+    // An allowed, a denied and an established flow; a changed and a broken policy.
+    assert_eq!(scene.web.tcp(scene.db.at(Version::V4, 5432)), Outcome::Reached, "{}", scene.agent.dump());
+    assert_eq!(scene.web.tcp(scene.db.at(Version::V4, 5433)), Outcome::Refused, "{}", scene.agent.dump());
+    scene.agent.eventually("the denial shows", || scene.say(&["flows"]).contains("no_rule").then_some(()));
+    let directory = scene.lab.site().directory.display().to_string();
+    let (state, policies) = (format!("{directory}/state"), scene.lab.site().policies().display().to_string());
+    let (changed, broken) = (format!("{directory}/changed.yaml"), format!("{directory}/broken.yaml"));
+    std::fs::write(&changed, group("web", 100, "web", &["egress: []"])).expect("it is ours");
+    std::fs::write(&broken, "apiVersion: [").expect("it is ours");
+    // What to ask, the exit code, and a part of the answer by which it is no empty one.
+    let (asked, trail) = ("--from web-1 --to db-1 --port tcp/5433".to_owned(), format!("--state {state}"));
+    let nothing = String::new;
+    let questions = BTreeMap::from([
+        ("check", vec![(policies.clone(), 0, "/groups"), (broken, 1, "/problems/0/line")]),
+        ("status", vec![(nothing(), 0, "/attachments/0/program")]),
+        ("workloads", vec![(nothing(), 0, "/1/labels/app")]),
+        ("groups", vec![(nothing(), 0, "/groups/0/rules/0/hits")]),
+        (
+            "flows",
+            vec![("--verdict deny".into(), 0, "/peer"), ("--verdict allow --port 5432".into(), 0, "/rule/index")],
+        ),
+        ("explain", vec![(asked, 0, "/answers/0/change/yaml")]),
+        ("plan", vec![(changed, 3, "/workloads/0/becomes"), (policies, 0, "/generation")]),
+        ("audit", vec![(nothing(), 0, "/since"), ("--denied".into(), 0, "/findings/0/cure/0")]),
+        ("suggest", vec![(nothing(), 0, "/yaml")]),
+        ("trail show", vec![(trail.clone(), 0, "/0/hash")]),
+        ("trail verify", vec![(trail.clone(), 0, "/head/hash")]),
+        ("trail head", vec![(trail.clone(), 0, "/sequence")]),
+        ("detach", vec![(trail, 0, "/removed/0")]),
+    ]);
+    let mut found = Vec::new();
+    with_json(&Cli::command(), &[], &mut found);
+    // The last takes everything away, and the agent has to be gone for it.
+    found.sort_by_key(|words| words[0] == "detach");
+    let Scene { agent, lab, .. } = scene;
+    let mut agent = Some(agent);
+    for words in found {
+        let name = words.join(" ");
+        let questions = questions.get(name.as_str()).unwrap_or_else(|| panic!("say here how to ask `{name}`"));
+        if name == "detach" {
+            agent.take().expect("nothing else stops it").stop();
+        }
+        let ask = |arguments: &[&str]| {
+            let mut command = Command::new(binaries::bulkhead());
+            command.args(arguments).env("BULKHEAD_ADMIN", lab.site().admin()).env("BULKHEAD_BPFFS", lab.site().bpffs());
+            lab.site().host.place(&mut command);
+            command.output().expect("the binary is there")
+        };
+        let schema = ask(&["schema", "--output", &words.join("-")]);
+        assert!(schema.status.success(), "`{name}` has no schema: {schema:?}");
+        let mut schema: Value = serde_json::from_slice(&schema.stdout).expect("JSON");
+        closed(&mut schema);
+        let schema = jsonschema::validator_for(&schema).expect("a JSON Schema");
+        for (arguments, code, has) in questions {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let arguments: Vec<&str> = arguments.split_whitespace().collect();
+            let output = ask(&[words, arguments.clone(), vec!["--json"]].concat());
+            assert_eq!(output.status.code(), Some(*code), "{name} {arguments:?}: {output:?}");
+            let said = String::from_utf8_lossy(&output.stdout);
+            let documents: Vec<&str> = if name == "flows" { said.lines().collect() } else { vec![&said] };
+            assert!(!documents.is_empty(), "{name} says nothing");
+            for document in documents {
+                let document: Value = serde_json::from_str(document).expect("JSON");
+                let wrong: Vec<String> =
+                    schema.iter_errors(&document).map(|error| format!("{}: {error}", error.instance_path())).collect();
+                assert!(wrong.is_empty(), "{name} {arguments:?}: {wrong:#?}\n{document:#}");
+                let is_there = document.pointer(has).is_some_and(|value| !value.is_null());
+                assert!(is_there, "{name} {arguments:?} has no {has}: {document:#}");
+            }
+        }
     }
 }

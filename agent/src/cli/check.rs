@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use bulkhead_ebpf::abi::Direction;
 use clap::Args;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
@@ -25,8 +26,8 @@ pub struct CheckOptions {
 }
 
 /// What `bulkhead check --json` prints.
-#[derive(Debug, Serialize)]
-struct CheckView {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct CheckView {
     /// Whether the agent would take the policy.
     valid: bool,
     /// Files that were read.
@@ -46,8 +47,8 @@ struct CheckView {
 }
 
 /// A problem or warning, flat, so that an editor finds its place.
-#[derive(Debug, Serialize)]
-struct ProblemView {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ProblemView {
     /// The file; null where none is to blame.
     file: Option<String>,
     /// Line, from 1.

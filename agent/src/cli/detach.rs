@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::admin::socket::refuse_if_held;
 use crate::config::state::StateOptions;
@@ -26,6 +28,13 @@ pub struct DetachOptions {
     json: bool,
 }
 
+/// What `bulkhead detach --json` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct DetachView {
+    /// What was taken out: pins and attachments.
+    removed: Vec<String>,
+}
+
 /// Removes everything that was pinned, and says what that was.
 pub(super) fn detach(options: &DetachOptions) -> Result<(), Failure> {
     if !nix::unistd::geteuid().is_root() {
@@ -45,7 +54,7 @@ pub(super) fn detach(options: &DetachOptions) -> Result<(), Failure> {
         note(options);
     }
     if options.json {
-        return super::put(&format!("{}\n", serde_json::json!({ "removed": removed })));
+        return super::put(&super::json(&DetachView { removed }));
     }
     if removed.is_empty() {
         return super::put("nothing was attached\n");

@@ -36,8 +36,8 @@ pub struct SuggestOptions {
 }
 
 /// What `bulkhead suggest --json` prints.
-#[derive(Debug, serde::Serialize)]
-struct SuggestView {
+#[derive(Debug, serde::Serialize, schemars::JsonSchema)]
+pub(super) struct SuggestView {
     /// How many groups are proposed.
     groups: usize,
     /// The proposal.

@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bulkhead_ebpf::abi::{Direction, Event, Hook, RULE_NONE, Reason, Verdict};
 use futures::stream::{self, Stream};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -32,7 +33,7 @@ const BACKLOG: usize = 1_024;
 const LOGGED_PER_SECOND: u32 = 20;
 
 /// One line of `GET /v1/flows`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Line {
     /// This many flows are missing here: the follower, or the log, was too slow for them.

@@ -1,6 +1,7 @@
 //! An entry of the trail, and how entries are chained.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::hash;
@@ -9,7 +10,7 @@ use super::hash;
 pub const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// One line of the trail. Its text is just what these fields come to, in this order: a line that says the same in another way was edited.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
     /// From 1, without gaps.

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Entry, NOTHING};
@@ -19,7 +20,7 @@ pub struct Head {
 }
 
 /// A place where the trail is not what was written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Fault {
     /// The file.
     pub file: PathBuf,
@@ -36,7 +37,7 @@ impl fmt::Display for Fault {
 }
 
 /// What was found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Verified {
     /// Entries that were read.
     pub entries: u64,
@@ -47,7 +48,7 @@ pub struct Verified {
 }
 
 /// The newest entry of a trail, as it is shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct HeadView {
     /// Its sequence.
     pub sequence: u64,

@@ -1,12 +1,13 @@
 //! The shape of `bulkhead audit --json`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::IcmpView;
 use super::talk::RuleAge;
 
 /// `bulkhead audit`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditView {
     /// Since when flows were counted, in seconds since the Unix epoch.
     pub since: f64,
@@ -21,11 +22,11 @@ pub struct AuditView {
 }
 
 /// Flows of one kind between two groups.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// `audit` or `deny`.
     pub verdict: String,
-    /// Why, as in [`bulkhead_ebpf::abi::Reason`].
+    /// Why: a reason, as the metrics have it.
     pub reason: String,
     /// Whose rules did not allow it: `ingress` of the receiver, `egress` of the sender.
     pub direction: String,

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `bulkhead explain`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExplainView {
     /// `allow`, `deny` or `audit`: of several answers the strictest.
     pub verdict: String,
@@ -20,7 +21,7 @@ pub struct ExplainView {
 }
 
 /// What becomes of one flow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AnswerView {
     /// `allow`, `deny` or `audit`.
     pub verdict: String,
@@ -39,7 +40,7 @@ pub struct AnswerView {
 }
 
 /// One end of a flow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EndView {
     /// The workload; `None` for an end that is none.
     pub workload: Option<String>,
@@ -52,20 +53,20 @@ pub struct EndView {
 }
 
 /// What one side says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SideView {
     /// `egress`: the sender's rules; `ingress`: the receiver's.
     pub direction: String,
     /// `allow`, `deny` or `audit`.
     pub verdict: String,
-    /// Why, as in [`bulkhead_ebpf::abi::Reason`].
+    /// Why: a reason, as the metrics have it.
     pub reason: String,
     /// The rule or deny entry that decided, as `GROUP/DIRECTION/INDEX` or `GUARDRAIL/deny/INDEX`.
     pub rule: Option<String>,
 }
 
 /// One step to a verdict.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StepView {
     /// `end`, `assumption`, `group`, `guardrail`, `rule`, `mode` or `verdict`.
     pub kind: String,
@@ -84,7 +85,7 @@ pub struct StepView {
 }
 
 /// What would have to change for the other verdict.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChangeView {
     /// The verdict that would come of it.
     pub verdict: String,

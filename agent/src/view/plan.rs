@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `bulkhead plan`: what would change on this host.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanView {
     /// Whether anything would: the exit code says the same.
     pub changes: bool,
@@ -22,7 +23,7 @@ pub struct PlanView {
 }
 
 /// A workload whose groups would change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkloadChange {
     /// Its name.
     pub workload: String,
@@ -35,7 +36,7 @@ pub struct WorkloadChange {
 }
 
 /// A kind of flow with another verdict.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FlowChange {
     /// Who sends: names of groups, or the one workload, host or address that it is about.
     pub from: String,
@@ -56,7 +57,7 @@ pub struct FlowChange {
 }
 
 /// A flow that would be cut.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CutFlow {
     /// The flow.
     pub flow: ConnectionView,
@@ -64,12 +65,12 @@ pub struct CutFlow {
     pub from: Option<String>,
     /// The workload that was addressed.
     pub to: Option<String>,
-    /// Why it would be denied, as in [`bulkhead_ebpf::abi::Reason`].
+    /// Why it would be denied: a reason, as the metrics have it.
     pub reason: String,
 }
 
 /// Flows that are established now.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConnectionsView {
     /// The flows.
     pub connections: Vec<ConnectionView>,
@@ -78,7 +79,7 @@ pub struct ConnectionsView {
 }
 
 /// An established flow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConnectionView {
     /// IP protocol number.
     pub protocol: u8,

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::IcmpView;
@@ -27,7 +28,7 @@ pub struct TalksView {
 pub struct TalkView {
     /// `allow`, `deny` or `audit`.
     pub verdict: String,
-    /// Why, as in [`bulkhead_ebpf::abi::Reason`].
+    /// Why: a reason, as the metrics have it.
     pub reason: String,
     /// `ingress` or `egress`: whose rules of the workload were consulted.
     pub direction: String,
@@ -60,7 +61,7 @@ pub struct TalkView {
 }
 
 /// How long ago a rule or deny entry decided.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RuleAge {
     /// The group or guardrail.
     pub group: String,
