@@ -149,7 +149,8 @@ impl FlowQuery {
         fn known(wanted: Option<&String>, what: &str, all: &[&str]) -> Result<(), String> {
             match wanted {
                 Some(wanted) if !all.contains(&wanted.as_str()) => {
-                    Err(format!("there is no {what} `{wanted}`; ask for {}", all.join(", ")))
+                    let (last, others) = all.split_last().expect("there are some");
+                    Err(format!("there is no {what} `{wanted}`; ask for {} or {last}", others.join(", ")))
                 }
                 _ => Ok(()),
             }

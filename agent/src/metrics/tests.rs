@@ -11,8 +11,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use super::flow_log::FlowLogMetrics;
 use super::health::Health;
 use super::listener::{MetricsListener, Shown};
+use super::trail::TrailMetrics;
 use super::*;
 use crate::exit::Exit;
 use crate::flow::record::tests::names;
@@ -44,7 +46,10 @@ impl Readings for Straw {
 fn metrics() -> Metrics {
     let shared = SharedNames::default();
     shared.publish(names());
-    Metrics::new(Arc::new(Straw), shared, KubernetesMetrics::default())
+    let metrics = Metrics::new(Arc::new(Straw), shared, KubernetesMetrics::default());
+    metrics.add_flow_log(&FlowLogMetrics::default());
+    metrics.add_trail(&TrailMetrics::default());
+    metrics
 }
 
 /// The value of one series.
