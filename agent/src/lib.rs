@@ -13,6 +13,8 @@ pub mod flow;
 mod http;
 pub mod kernel;
 pub mod log;
+#[cfg(test)]
+mod manual;
 pub mod metrics;
 pub mod plan;
 pub mod policy;

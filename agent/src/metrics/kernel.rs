@@ -11,13 +11,19 @@ use crate::flow::SharedNames;
 use crate::kernel::Readings;
 
 const PACKETS: (&str, &str) =
-    ("bulkhead_packets_total", "Packets judged; system calls at the hooks connect and sendmsg.");
-const BYTES: (&str, &str) = ("bulkhead_bytes_total", "Bytes of the packets judged, from the IP header on.");
-const RULE_HITS: (&str, &str) = ("bulkhead_rule_hits_total", "Flows that a rule of the policy in force decided.");
+    ("bulkhead_packets_total", "Packets judged; at the hooks connect and sendmsg, system calls.");
+const BYTES: (&str, &str) =
+    ("bulkhead_bytes_total", "Bytes of the packets judged, from the IP header on; absent for connect and sendmsg.");
+const RULE_HITS: (&str, &str) = (
+    "bulkhead_rule_hits_total",
+    "Flows that a rule of the policy in force decided; rule is its index within the group and direction, from 0.",
+);
 const ENTRIES: (&str, &str) = ("bulkhead_map_entries", "Entries in use of a map in the kernel.");
 const CAPACITY: (&str, &str) = ("bulkhead_map_capacity", "Entries that a map in the kernel can hold.");
-const LOST: (&str, &str) =
-    ("bulkhead_events_lost_total", "Flow events that the kernel could not hand over: too many at once.");
+const LOST: (&str, &str) = (
+    "bulkhead_events_lost_total",
+    "Flow events that the kernel could not hand over, too many at once: flows and the flow log miss them, counters do not.",
+);
 
 /// Asks the kernel when Prometheus asks us.
 pub(super) struct KernelCollector {

@@ -16,15 +16,6 @@ is always there: what is unknown is `null`. Times are in seconds since the Unix 
 
 ";
 
-/// Fails where the file is another than it should be; with `UPDATE_DOCS=1` in the environment, writes it.
-pub fn up_to_date(path: &str, text: &str) {
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, text).expect("the manual can be written");
-    }
-    let there = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(there == text, "{path} is stale: run the same test with UPDATE_DOCS=1, and look at what changes");
-}
-
 /// The whole page.
 pub fn page() -> String {
     let mut page = Page { text: HEAD.to_owned(), told: BTreeSet::new() };

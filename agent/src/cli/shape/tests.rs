@@ -61,5 +61,5 @@ fn what_a_shape_does_not_have_is_refused() {
 
 #[test]
 fn the_manual_has_every_shape() {
-    page::up_to_date(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/json.md"), &page::page());
+    crate::manual::up_to_date("json.md", &page::page());
 }
