@@ -3,10 +3,12 @@
 pub mod audit;
 pub mod check;
 pub mod detach;
+mod examples;
 pub mod explain;
 pub mod flows;
 pub mod groups;
 mod lines;
+pub mod man;
 pub mod plan;
 pub mod run;
 pub mod schema;
@@ -19,10 +21,11 @@ pub mod workloads;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::RunOptions;
 use crate::exit::{Exit, Failure};
+use crate::print;
 use lines::lines;
 
 /// Security groups between labelled workloads, enforced with eBPF.
@@ -32,6 +35,9 @@ pub struct Cli {
     /// What to do
     #[command(subcommand)]
     pub command: Command,
+    /// Colours, which only repeat what the words say; auto has them on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    pub color: ColorChoice,
 }
 
 /// The subcommands.
@@ -65,12 +71,17 @@ pub enum Command {
     Schema(schema::SchemaOptions),
     /// Print a completion script for a shell
     Completions(schema::CompletionsOptions),
+    /// Print a manual page, or write all of them
+    Man(man::ManOptions),
 }
 
 /// Parses the command line, does what it says, and tells how it ended.
 #[must_use]
 pub fn main() -> ExitCode {
-    match Cli::parse().command.execute() {
+    let matches = examples::add(Cli::command(), "").get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    print::colour::choose(cli.color);
+    match cli.command.execute() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // Nothing is left to tell where standard error is closed.
@@ -97,6 +108,7 @@ impl Command {
             Self::Detach(options) => detach::detach(&options),
             Self::Schema(options) => schema::schema(&options),
             Self::Completions(options) => schema::completions(&options),
+            Self::Man(options) => man::man(&options),
         }
     }
 }
@@ -133,8 +145,6 @@ pub(crate) fn put(text: &str) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -4,6 +4,7 @@
 //! them never reach the terminal.
 
 mod audit;
+pub(crate) mod colour;
 mod explain;
 mod flow;
 mod plan;
@@ -12,7 +13,6 @@ mod table;
 mod time;
 mod trail;
 
-use std::env;
 use std::io::{self, IsTerminal};
 
 use comfy_table::Table;
@@ -41,12 +41,9 @@ impl Look {
     /// What standard output can show: plain and unlimited where it is no terminal.
     #[must_use]
     pub fn of_stdout() -> Self {
-        if !io::stdout().is_terminal() {
-            return Self::default();
-        }
-        // https://no-color.org
-        let colour = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { width: Table::new().width(), colour }
+        let is_terminal = io::stdout().is_terminal();
+        let width = if is_terminal { Table::new().width() } else { None };
+        Self { width, colour: colour::shows(is_terminal) }
     }
 }
 

@@ -192,7 +192,16 @@ fn the_package_holds_what_it_should_for_root_and_says_what_it_needs() {
         "/usr/share/zsh/vendor-completions/_bulkhead",
     ]);
     expected.extend(examples.iter().map(String::as_str));
+    let pages = pages(Cli::command(), "/usr/share/man/man8/");
+    expected.extend(pages.iter().map(String::as_str));
     assert_eq!(files, expected);
+}
+
+/// The file of each manual page: of a command, and of those below it.
+fn pages(command: clap::Command, prefix: &str) -> Vec<String> {
+    let name = format!("{prefix}{}", command.get_name());
+    let below = command.get_subcommands().flat_map(|sub| pages(sub.clone(), &format!("{name}-")));
+    [format!("{name}.8.gz")].into_iter().chain(below).collect()
 }
 
 /// A system as small as it can be, with the libraries that the agent is linked with, and dpkg's knowledge of them.

@@ -43,6 +43,9 @@ const COMPLETIONS: [(&str, &str); 3] = [
     ("fish", "usr/share/fish/vendor_completions.d/bulkhead.fish"),
 ];
 
+/// Where manual pages go.
+const PAGES: &str = "usr/share/man/man8";
+
 /// Builds, packs, and prints the package's path.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let binary = match &options.binary {
@@ -96,6 +99,7 @@ fn pack(options: &Options, binary: &Path, tree: &Path, architecture: &str, packa
         let script = stdout(Command::new(binary).args(["completions", shell]))?;
         write(&tree.join(path), script.as_bytes(), 0o644)?;
     }
+    pages(binary, &tree.join(PAGES))?;
 
     for script in ["postinst", "prerm", "postrm"] {
         put(&source.join("deploy/debian").join(script), &format!("DEBIAN/{script}"), 0o755)?;
@@ -111,6 +115,19 @@ fn pack(options: &Options, binary: &Path, tree: &Path, architecture: &str, packa
         build.env("SOURCE_DATE_EPOCH", time.trim());
     }
     stdout(build.arg(tree).arg(package))?;
+    Ok(())
+}
+
+/// Manual pages, compressed as Debian has them (policy, section 12.1).
+fn pages(binary: &Path, place: &Path) -> Result<()> {
+    directory(place)?;
+    output(Command::new(binary).args(["man", "--output"]).arg(place))?;
+    for entry in fs::read_dir(place)?.collect::<std::io::Result<Vec<_>>>()? {
+        let page = entry.path();
+        // Without a time: the same page shall give the same file.
+        output(Command::new("gzip").args(["-9", "--no-name"]).arg(&page))?;
+        fs::set_permissions(page.with_added_extension("gz"), fs::Permissions::from_mode(0o644))?;
+    }
     Ok(())
 }
 
@@ -150,8 +167,15 @@ fn installed_kib(tree: &Path) -> Result<u64> {
     Ok(sum)
 }
 
-/// Runs a program to its end and gives what it wrote.
+/// Runs a program to its end and gives what it wrote, which is something.
 fn stdout(command: &mut Command) -> Result<String> {
+    let text = output(command)?;
+    ensure!(!text.is_empty(), "{} says nothing", command.get_program().display());
+    Ok(text)
+}
+
+/// Runs a program to its end and gives what it wrote.
+fn output(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| {
         format!("{program} does not start; on Debian it is in git, dpkg or dpkg-dev: apt-get install git dpkg-dev")
@@ -159,7 +183,5 @@ fn stdout(command: &mut Command) -> Result<String> {
     if !output.status.success() {
         bail!("{program} fails: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    let text = String::from_utf8(output.stdout).with_context(|| format!("{program} does not write UTF-8"))?;
-    ensure!(!text.is_empty(), "{program} says nothing");
-    Ok(text)
+    String::from_utf8(output.stdout).with_context(|| format!("{program} does not write UTF-8"))
 }

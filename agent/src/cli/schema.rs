@@ -41,7 +41,42 @@ pub(super) fn schema(options: &SchemaOptions) -> Result<(), Failure> {
 
 /// Prints the completion script.
 pub(super) fn completions(options: &CompletionsOptions) -> Result<(), Failure> {
+    super::put(&script(options.shell))
+}
+
+fn script(shell: Shell) -> String {
     let mut script = Vec::new();
-    clap_complete::generate(options.shell, &mut Cli::command(), "bulkhead", &mut script);
-    super::put(&String::from_utf8_lossy(&script))
+    clap_complete::generate(shell, &mut Cli::command(), "bulkhead", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn shells_understand_their_completions() {
+        for (shell, program, arguments) in [
+            (Shell::Bash, "bash", ["-n", "/dev/stdin"]),
+            (Shell::Zsh, "zsh", ["-n", "/dev/stdin"]),
+            (Shell::Fish, "fish", ["--no-execute", "/dev/stdin"]),
+        ] {
+            let script = script(shell);
+            for word in ["explain", "verify", "follow"] {
+                assert!(script.contains(word), "{shell}: {word}");
+            }
+            let child = Command::new(program).args(arguments).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+            let Ok(mut child) = child else {
+                assert_ne!(shell, Shell::Bash, "bash is everywhere");
+                eprintln!("no {program} here, nobody has read its completions");
+                continue;
+            };
+            child.stdin.take().expect("it is piped").write_all(script.as_bytes()).expect("the shell reads");
+            let output = child.wait_with_output().expect("it is our child");
+            assert!(output.status.success(), "{shell}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
 }
