@@ -10,6 +10,7 @@ pub mod groups;
 mod lines;
 pub mod man;
 pub mod plan;
+mod progress;
 pub mod run;
 pub mod schema;
 mod shape;
@@ -27,6 +28,7 @@ use crate::config::RunOptions;
 use crate::exit::{Exit, Failure};
 use crate::print;
 use lines::lines;
+use progress::Progress;
 
 /// Security groups between labelled workloads, enforced with eBPF.
 #[derive(Debug, Parser)]

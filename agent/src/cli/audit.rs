@@ -30,6 +30,7 @@ pub struct AuditOptions {
 
 /// Prints what audit mode let pass, and which rules were used.
 pub(super) async fn audit(options: AuditOptions) -> Result<(), Failure> {
+    let progress = super::Progress::begin("asking what was seen");
     let client = Client::new(&options.admin.admin);
     let talks: TalksView = client.get("/v1/talks").await?.parse()?;
     let snapshot: Snapshot = client.get("/v1/snapshot").await?.parse()?;
@@ -38,6 +39,7 @@ pub(super) async fn audit(options: AuditOptions) -> Result<(), Failure> {
         &snapshot,
         Wanted { denied: options.denied, unused: options.unused.map(|unused| unused.as_secs_f64()) },
     );
+    drop(progress);
     let look = Look::of_stdout();
     super::put(&if options.json {
         super::json(&view)

@@ -76,6 +76,7 @@ impl From<&Problem> for ProblemView {
 
 /// Prints every problem and warning, and whether the agent would take the policy.
 pub(super) fn check(options: &CheckOptions) -> Result<(), Failure> {
+    let progress = super::Progress::begin("reading and judging the policy");
     let (files, unread) = load::read(&options.paths);
     let checked = Checked {
         files: files.len(),
@@ -83,6 +84,7 @@ pub(super) fn check(options: &CheckOptions) -> Result<(), Failure> {
         // What is checked is seldom where an agent will read it.
         warnings: load::trust::problems(&options.paths),
     };
+    drop(progress);
     let text = if options.json { json(&checked) } else { text(&checked) };
     super::put(&text)?;
     match checked.result {

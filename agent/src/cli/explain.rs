@@ -39,6 +39,7 @@ pub struct ExplainOptions {
 
 /// Prints what becomes of a flow, and why.
 pub(super) async fn explain(options: ExplainOptions) -> Result<(), Failure> {
+    let progress = super::Progress::begin("asking");
     let snapshot = if options.policies.is_empty() {
         Client::new(&options.admin.admin).get("/v1/snapshot").await?.parse()?
     } else {
@@ -46,6 +47,7 @@ pub(super) async fn explain(options: ExplainOptions) -> Result<(), Failure> {
     };
     let view = explained(&snapshot, &options.from, &options.to, &options.port)
         .map_err(|error| Failure::message(Exit::Usage, error, ""))?;
+    drop(progress);
     super::put(&if options.json { super::json(&view) } else { print::explain(&view, Look::of_stdout()) })?;
     match options.expect {
         Some(expected) if view.verdict != expected || view.mixed => {

@@ -29,6 +29,7 @@ pub struct PlanOptions {
 
 /// Prints what would change, and ends with [`Exit::Changes`] where anything would.
 pub(super) async fn plan(options: PlanOptions) -> Result<(), Failure> {
+    let progress = super::Progress::begin("comparing the policies");
     let mut policy = policy(&options.paths)?;
     let client = Client::new(&options.admin.admin);
     let snapshot: Snapshot = client.get("/v1/snapshot").await?.parse()?;
@@ -41,6 +42,7 @@ pub(super) async fn plan(options: PlanOptions) -> Result<(), Failure> {
     policy.guardrails.sort_by(|a, b| a.name.cmp(&b.name));
     let view = planned(&snapshot, policy, &connections)
         .map_err(|error| Failure::new(Exit::Failed, error, "make the policy smaller: an agent would refuse it"))?;
+    drop(progress);
     super::put(&if options.json { super::json(&view) } else { print::plan(&view, Look::of_stdout()) })?;
     if view.changes { Err(Failure::message(Exit::Changes, "something would change", "")) } else { Ok(()) }
 }

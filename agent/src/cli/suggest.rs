@@ -48,6 +48,7 @@ pub(super) struct SuggestView {
 pub(super) async fn suggest(options: SuggestOptions) -> Result<(), Failure> {
     let wanted =
         Wanted { enforce: options.enforce, ingress_only: options.ingress_only, include_denied: options.include_denied };
+    let progress = super::Progress::begin("summing up what was seen");
     let (talks, known) = if options.flow_log.is_empty() {
         let client = Client::new(&options.admin.admin);
         let talks: TalksView = client.get("/v1/talks").await?.parse()?;
@@ -59,6 +60,7 @@ pub(super) async fn suggest(options: SuggestOptions) -> Result<(), Failure> {
     };
     let proposal = propose(&talks, &known, wanted);
     let view = SuggestView { groups: proposal.groups(), yaml: proposal.yaml() };
+    drop(progress);
     super::put(&if options.json { super::json(&view) } else { view.yaml })
 }
 
