@@ -178,7 +178,13 @@ fn close(population: &Population, from: &Asked, to: &Asked) -> Population {
         }
     }
     workloads.sort_by(|a, b| a.name.cmp(&b.name));
-    Population { workloads, ..population.clone() }
+    // The others are left where they are: there may be a hundred thousand.
+    Population {
+        workloads,
+        host_addresses: population.host_addresses.clone(),
+        scopes: population.scopes.clone(),
+        cluster: population.cluster.clone(),
+    }
 }
 
 /// One flow, under one policy.

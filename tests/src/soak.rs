@@ -55,7 +55,7 @@ pub struct Effort {
 
 impl Effort {
     /// As the tests run it.
-    pub const SHORT: Self = Self { time: Duration::from_secs(8) };
+    pub const SHORT: Self = Self { time: Duration::from_secs(6) };
 
     /// When the time is over.
     #[must_use]

@@ -20,7 +20,7 @@ const MOST_STORIES: usize = 8;
 fn the_user_space_decision_is_the_models() {
     let stage = Stage::imagined();
     let mut userspace = Userspace::new(stage.clone());
-    compare(&stage, 100_000, |case, tally| run(case, &mut [&mut userspace], tally), |_| Ok(()));
+    compare(&stage, 50_000, |case, tally| run(case, &mut [&mut userspace], tally), |_| Ok(()));
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn the_programs_in_the_kernel_decide_as_user_space_and_model_do() {
         let (expected, found) = (userspace.take_counts(), kernel.take_counts());
         if expected == found { Ok(()) } else { Err(format!("user space counted {expected:?},\nthe kernel {found:?}")) }
     };
-    compare(&stage, 40_000, run, counts);
+    compare(&stage, 20_000, run, counts);
 }
 
 /// Runs random cases. `end_of_world` is asked whether all is well each time before another world begins.
